@@ -4,8 +4,13 @@ SeresnextError                  the base that every command line catches
 └── SeresnextClientError
     ├── UnusableImage           a picture that cannot be read or decoded            3
     ├── MissingExtra            an optional package or program is not installed     4
-    ├── ServerUnreachable       no connection, not ready, too slow, TLS             6
+    ├── ServerUnreachable       no connection, not ready, TLS                       6
+    │   ├── ModelNotReady       the server is there, no model of ours is ready      6
+    │   └── ServerTooSlow       no answer in time                                   6
     └── ServerRefused           the server answered no                              7
+        ├── ModelMissing        it does not have the model                          7
+        ├── ServerOverloaded    its queue is full, or it is going down              7
+        └── InvalidPictures     it says what is wrong with the request              7
 """
 
 from enum import IntEnum
@@ -57,3 +62,23 @@ class ServerRefused(SeresnextClientError):
     """The server answered, and the answer is no."""
 
     exit_code = ExitCode.REFUSED
+
+
+class ModelNotReady(ServerUnreachable):
+    """The server is there, and no model of ours is ready."""
+
+
+class ServerTooSlow(ServerUnreachable):
+    """No answer in time."""
+
+
+class ModelMissing(ServerRefused):
+    """The server does not have the model."""
+
+
+class ServerOverloaded(ServerRefused):
+    """The server refuses for now: its queue is full, or it is going down."""
+
+
+class InvalidPictures(ServerRefused):
+    """The server says what is wrong with the pictures of a request."""

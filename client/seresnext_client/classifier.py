@@ -1,0 +1,143 @@
+"""Pictures in, classes out: batches, several at once, and a bad picture that costs no other its answer."""
+
+import itertools
+import json
+import os
+import re
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from types import TracebackType
+from typing import Any, Self
+
+from seresnext_client.errors import (
+    InvalidPictures,
+    ModelMissing,
+    ModelNotReady,
+    SeresnextClientError,
+    UnusableImage,
+)
+from seresnext_client.prediction import Prediction, Result, parse
+from seresnext_client.sources import Source
+from seresnext_client.transports.base import Timeouts, Transport, WireProtocol
+
+# The best first: what a GPU runs fastest, then what a CPU does.
+ENSEMBLES = tuple(f"seresnext101_{name}_ensemble" for name in ("tensorrt", "onnx", "torchscript"))
+BATCH_SIZE = 8  # where the cost of a request stops to matter
+CONCURRENCY = 4
+# How the preprocessing step names the pictures of a request that it cannot decode.
+BAD_PICTURE = re.compile(r"picture (\d+): (.*?)(?=; picture \d+: |$)", re.DOTALL)
+
+
+def connect(url: str | None, protocol: WireProtocol, timeouts: Timeouts) -> Transport:
+    """Return a connection to `url`, or to where the environment says that the server is; nothing is sent yet."""
+    address = url or os.environ.get(protocol.variable) or protocol.default_url
+    match protocol:  # the other protocol's library is never imported
+        case WireProtocol.GRPC:
+            from seresnext_client.transports.grpc import GrpcTransport
+
+            return GrpcTransport(address, timeouts)
+        case WireProtocol.HTTP:
+            from seresnext_client.transports.http import HttpTransport
+
+            return HttpTransport(address, timeouts)
+
+
+class Classifier:
+    """Classifies pictures with a model of a server; a context manager that closes its connection.
+
+    Without `model` it takes the best ensemble that is ready. Raises ServerUnreachable and ServerRefused.
+    """
+
+    def __init__(self, transport: Transport, model: str | None = None) -> None:
+        self._transport = transport
+        self.model = model or self._best()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._transport.close()
+
+    def classify(self, image: bytes, top: int = 5) -> tuple[Prediction, ...]:
+        """Return the `top` most likely classes of an encoded picture, the most likely first."""
+        (result,) = self.results([Source("", lambda: image)], top=top)
+        if result.error:
+            raise UnusableImage(result.error)
+        return result.predictions
+
+    def results(
+        self, sources: Iterable[Source], *, top: int = 5, batch_size: int = BATCH_SIZE, concurrency: int = CONCURRENCY
+    ) -> Iterator[Result]:
+        """Yield what became of each picture, in order, as answers arrive; memory does not grow with their number."""
+        remaining = iter(sources)
+        batches = iter(lambda: list(itertools.islice(remaining, batch_size)), [])
+        with ThreadPoolExecutor(concurrency, thread_name_prefix="classify") as pool:
+            waiting: deque[Future[list[Result]]] = deque()
+            try:
+                for batch in batches:
+                    waiting.append(pool.submit(self._batch, batch, top))
+                    if len(waiting) > concurrency:
+                        yield from waiting.popleft().result()
+                while waiting:
+                    yield from waiting.popleft().result()
+            finally:
+                for future in waiting:
+                    future.cancel()
+
+    def weights_are_random(self) -> bool:
+        """Whether the model says that its weights are; False where its configuration cannot be read."""
+        try:
+            parameters: dict[str, Any] = self._transport.config(self.model.removesuffix("_ensemble"))["parameters"]
+            provenances = [json.loads(value) for key, value in parameters.items() if key.startswith("provenance.")]
+            return any(one.get("checkpoint", {}).get("source") == "random" for one in provenances)
+        except (SeresnextClientError, ValueError, AttributeError):
+            return False
+
+    def _best(self) -> str:
+        for model in ENSEMBLES:
+            try:
+                if self._transport.is_ready(model):
+                    return model
+            except ModelMissing:
+                continue
+        message = f"the server is up and none of {', '.join(ENSEMBLES)} is ready; name another with --model"
+        raise ModelNotReady(message)
+
+    def _batch(self, sources: Sequence[Source], top: int) -> list[Result]:
+        results: dict[int, Result] = {}
+        images: dict[int, bytes] = {}
+        for position, source in enumerate(sources):
+            try:
+                images[position] = source.read()
+            except UnusableImage as error:
+                results[position] = Result(source.name, self.model, error=str(error))
+        for position, answer in self._ask(images, top).items():
+            name = sources[position].name
+            if isinstance(answer, str):
+                results[position] = Result(name, self.model, error=answer)
+            else:
+                results[position] = Result(name, self.model, answer)
+        return [results[position] for position in range(len(sources))]
+
+    def _ask(self, images: dict[int, bytes], top: int) -> dict[int, tuple[Prediction, ...] | str]:
+        """Return the predictions, or what the server says is wrong, for each picture."""
+        if not images:
+            return {}
+        positions = list(images)
+        try:
+            rows = self._transport.infer(self.model, list(images.values()), top)
+        except InvalidPictures as error:
+            named = {positions[int(index)]: reason for index, reason in BAD_PICTURE.findall(str(error))}
+            if len(images) == 1:
+                return {positions[0]: next(iter(named.values()), str(error))}
+            if named:
+                rest = {position: image for position, image in images.items() if position not in named}
+                return named | self._ask(rest, top)
+            return {key: value for one in images.items() for key, value in self._ask(dict([one]), top).items()}
+        return {
+            position: tuple(parse(rank, cell) for rank, cell in enumerate(row, start=1))
+            for position, row in zip(positions, rows, strict=True)
+        }

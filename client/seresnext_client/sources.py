@@ -1,0 +1,89 @@
+"""Where pictures come from: files, folders, globs, URLs and standard input; one is read when its turn comes."""
+
+import glob
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from seresnext_client.errors import UnusableImage
+
+STDIN = "-"
+MAX_BYTES = 64 << 20  # what the preprocessing step takes at most
+CHUNK = 1 << 16
+URL_TIMEOUT_S = 30.0
+REDIRECTS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A picture that is not read yet; `read` raises UnusableImage."""
+
+    name: str
+    read: Callable[[], bytes]
+
+
+def sources(names: Iterable[str]) -> Iterator[Source]:
+    """Return the pictures that names stand for, in their order; a folder's in the order of their paths."""
+    for name in names:
+        if name == STDIN:
+            yield Source(STDIN, _read_stdin)
+        elif name.startswith(("http://", "https://")):
+            yield Source(name, partial(_read_url, name))
+        elif Path(name).is_dir():
+            yield from (_file(path) for path in sorted(Path(name).rglob("*")) if path.is_file())
+        elif not Path(name).exists() and glob.has_magic(name):
+            yield from _matches(name)
+        else:
+            yield _file(Path(name))
+
+
+def _file(path: Path) -> Source:
+    return Source(str(path), partial(_read_file, path))
+
+
+def _matches(pattern: str) -> Iterator[Source]:
+    found = sorted(path for path in map(Path, glob.glob(pattern, recursive=True)) if path.is_file())  # noqa: PTH207
+    if not found:
+        yield Source(pattern, partial(_refuse, f"no file matches {pattern}"))
+    yield from (_file(path) for path in found)
+
+
+def _read_file(path: Path) -> bytes:
+    try:
+        if (size := path.stat().st_size) > MAX_BYTES:
+            _refuse(f"the file has {size} bytes, more than {MAX_BYTES}")
+        return path.read_bytes()
+    except OSError as error:
+        raise UnusableImage(f"cannot be read: {error.strerror}") from error
+
+
+def _read_stdin() -> bytes:
+    content = sys.stdin.buffer.read(MAX_BYTES + 1)
+    if len(content) > MAX_BYTES:
+        _refuse(f"standard input has more than {MAX_BYTES} bytes")
+    return content
+
+
+def _read_url(url: str) -> bytes:
+    import urllib3  # 60 ms that only a URL costs
+
+    retries = urllib3.Retry(connect=1, read=1, redirect=REDIRECTS, status=0, other=0)
+    pool = urllib3.PoolManager(timeout=URL_TIMEOUT_S, retries=retries)
+    try:
+        with pool, pool.request("GET", url, preload_content=False) as response:
+            if response.status != 200:
+                _refuse(f"the server answered {response.status} {response.reason}")
+            content = bytearray()
+            for chunk in response.stream(CHUNK):
+                content += chunk
+                if len(content) > MAX_BYTES:
+                    _refuse(f"more than {MAX_BYTES} bytes")
+            return bytes(content)
+    except urllib3.exceptions.HTTPError as error:
+        raise UnusableImage(f"cannot be fetched: {error}") from error
+
+
+def _refuse(text: str) -> bytes:
+    raise UnusableImage(text)

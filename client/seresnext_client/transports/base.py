@@ -1,0 +1,63 @@
+"""What a wire has to offer; which of them it is, is decided once."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+INPUT = "image"  # (N, 1) encoded pictures, of an ensemble
+OUTPUT = "probabilities"
+
+# One row of classifications for each picture.
+Rows = NDArray[np.object_]
+
+
+class WireProtocol(StrEnum):
+    """The protocols that Triton speaks."""
+
+    GRPC = "grpc"
+    HTTP = "http"
+
+    @property
+    def default_url(self) -> str:
+        """Where Triton listens unless told otherwise."""
+        return "localhost:8001" if self is WireProtocol.GRPC else "localhost:8000"
+
+    @property
+    def variable(self) -> str:
+        """The environment variable that says where the server listens for this protocol."""
+        return "SERESNEXT_URL" if self is WireProtocol.GRPC else "SERESNEXT_HTTP_URL"
+
+
+@dataclass(frozen=True)
+class Timeouts:
+    """How long to wait, in seconds."""
+
+    ready_s: float = 5.0
+    infer_s: float = 60.0
+
+
+class Transport(Protocol):
+    """A connection to a server. Each method raises ServerUnreachable or ServerRefused; `infer` is safe in threads."""
+
+    def is_ready(self, model: str) -> bool:
+        """Whether the server answers requests for `model`."""
+
+    def config(self, model: str) -> dict[str, Any]:
+        """Return the configuration of `model`, with the parameters under `parameters` as a plain dict of strings."""
+
+    def infer(self, model: str, images: Sequence[bytes], top: int) -> Rows:
+        """Return the `top` classes of each encoded picture, as (N, top) of `value:index:label`."""
+
+    def close(self) -> None:
+        """Let go of the connection."""
+
+
+def encoded(images: Sequence[bytes]) -> Rows:
+    """Return pictures as the (N, 1) array of bytes that a BYTES tensor is made from."""
+    batch = np.empty((len(images), 1), np.object_)
+    batch[:, 0] = images
+    return batch

@@ -1,0 +1,148 @@
+"""`seresnext-export`: the command line of the builder."""
+
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from seresnext_client.commands import ErrorGroup
+from seresnext_export import build as building
+from seresnext_export import photographs
+from seresnext_export.errors import DownloadFailed
+from seresnext_export.formats.base import Precision
+from seresnext_export.serving import FormatName, Serving
+
+if TYPE_CHECKING:
+    from seresnext_export.network import Network
+
+app = typer.Typer(cls=ErrorGroup, no_args_is_help=True, add_completion=False, rich_markup_mode=None)
+stderr = Console(stderr=True)
+
+RANDOM = "random"
+RANDOM_WARNING = "the weights are RANDOM: the labels that this model answers mean nothing"
+
+Formats = Annotated[list[FormatName], typer.Option("--format", help="What to export to; may be repeated.")]
+Checkpoint = Annotated[str, typer.Option(metavar="ngc|random|PATH|URL", help="The trained weights.")]
+Repository = Annotated[Path, typer.Option(help="The model repository to build into.")]
+Sha256 = Annotated[str | None, typer.Option("--sha256", metavar="HEX", help="Refuse a checkpoint with another digest.")]
+Ema = Annotated[bool, typer.Option("--ema", help="Take the EMA weights of a training checkpoint.")]
+OrRandom = Annotated[bool, typer.Option("--or-random", help="Random weights if the checkpoint cannot be downloaded.")]
+PrecisionOption = Annotated[Precision, typer.Option(help="Precision between the UINT8 input and the FP32 output.")]
+Version = Annotated[int, typer.Option(min=1, help="Version directory of the networks.")]
+MaxBatchSize = Annotated[int, typer.Option(min=1, max=1024, help="Largest batch that is served and verified.")]
+QueueDelay = Annotated[int, typer.Option(min=0, help="Microseconds that a network waits for a fuller batch.")]
+Instances = Annotated[int, typer.Option(min=1, help="Copies of each network, on each GPU or on the CPU.")]
+StepInstances = Annotated[int, typer.Option(min=1, help="Processes of the preprocessing step.")]
+VerifyImages = Annotated[Path | None, typer.Option(metavar="DIR", help="Verify with the pictures of a folder.")]
+Force = Annotated[bool, typer.Option("--force", help="Rebuild what is up to date.")]
+
+DEFAULTS = Serving()
+
+
+@app.callback()
+def main() -> None:
+    """Build a Triton model repository from NVIDIA's SE-ResNeXt101-32x4d."""
+
+
+@app.command()
+def build(
+    formats: Formats = [FormatName.TORCHSCRIPT, FormatName.ONNX],  # noqa: B006  (typer copies it)
+    checkpoint: Checkpoint = "ngc",
+    repository: Repository = Path("model_repository"),
+    sha256: Sha256 = None,
+    ema: Ema = False,
+    or_random: OrRandom = False,
+    precision: PrecisionOption = Precision.FP32,
+    version: Version = 1,
+    max_batch_size: MaxBatchSize = DEFAULTS.max_batch_size,
+    queue_delay_us: QueueDelay = DEFAULTS.queue_delay_us,
+    instances: Instances = DEFAULTS.instances,
+    step_instances: StepInstances = DEFAULTS.step_instances,
+    verify_images: VerifyImages = None,
+    force: Force = False,
+) -> None:
+    """Export the network, prove each artefact against the eager network, and write it into a model repository."""
+    building.require_packages(formats)
+    request = building.Request(
+        formats=tuple(dict.fromkeys(formats)),
+        weights=_weights(checkpoint, sha256=sha256, ema=ema, or_random=or_random),
+        pictures=tuple(photographs.pictures_in(verify_images) if verify_images else photographs.shipped()),
+        precision=precision,
+        version=version,
+        serving=Serving(
+            max_batch_size=max_batch_size,
+            queue_delay_us=queue_delay_us,
+            instances=instances,
+            step_instances=step_instances,
+        ),
+        force=force,
+    )
+    results = building.build(request, repository, _step, lambda: _say(f"another build of {repository} goes first"))
+    _print(results, repository)
+
+
+def _weights(checkpoint: str, *, sha256: str | None, ema: bool, or_random: bool) -> building.Weights:
+    if checkpoint != RANDOM:
+        from seresnext_export.download import fetch
+
+        try:
+            found = fetch(checkpoint, sha256=sha256)
+        except DownloadFailed as error:
+            if not or_random:
+                raise
+            _say(f"{error}")
+        else:
+            identity = {"source": found.source, "sha256": found.sha256} | ({"ema": True} if ema else {})
+            return building.Weights(identity=identity, load=lambda: _load(found.path, ema=ema))
+    _say(f"warning: {RANDOM_WARNING}")
+    return building.Weights(identity={"source": RANDOM, "sha256": ""}, load=_random)
+
+
+def _load(path: Path, *, ema: bool) -> "Network":
+    from seresnext_export.weights import load
+
+    return load(path, ema=ema)
+
+
+def _random() -> "Network":
+    from seresnext_export.random_weights import random_network
+
+    return random_network()
+
+
+def _say(text: str) -> None:
+    typer.echo(text, err=True)
+
+
+def _step(text: str) -> AbstractContextManager[Any]:
+    return stderr.status(text)
+
+
+def _print(results: list[building.Result], repository: Path) -> None:
+    """Print what was built, with the figures of its verification, and what was there already."""
+    table = Table(box=None, pad_edge=False)
+    for heading in ("model", "version", "", "MB", "export", "verify", "max |dlogp|", "mean", "top-1", "top-5"):
+        table.add_column(heading, justify="left" if heading in ("model", "") else "right")
+    for result in results:
+        status = "built" if result.published else "unchanged"
+        if result.provenance is None:
+            table.add_row(result.name, str(result.version), status)
+            continue
+        figures, artefact = result.provenance["verification"], result.provenance["artefact"]
+        table.add_row(
+            result.name,
+            str(result.version),
+            status,
+            f"{artefact['bytes'] / 1e6:.0f}",
+            f"{result.exported_s:.1f} s" if result.exported_s else "",
+            f"{result.verified_s:.1f} s" if result.verified_s else "",
+            f"{figures['max_difference']:.1e}",
+            f"{figures['mean_difference']:.1e}",
+            f"{figures['top1_agreement']:.0%}",
+            f"{figures['top5_agreement']:.0%}",
+        )
+    Console(width=None if Console().is_terminal else 120).print(table)
+    typer.echo(f"{repository}: " + ("built" if any(result.published for result in results) else "nothing to do"))

@@ -1,0 +1,86 @@
+"""A model's description as the text of its config.pbtxt, by way of Triton's own protobuf schema."""
+
+from typing import Any
+
+from google.protobuf import text_format
+from tritonclient.grpc import model_config_pb2 as pb
+
+from seresnext_export.spec import Ensemble, Model, Step, Tensor, Warmup
+
+HEADER = "# Written by seresnext-export; a rebuild overwrites it.\n"
+
+
+def render(model: Model | Ensemble) -> str:
+    """Return the text of `model`'s config.pbtxt."""
+    message = _ensemble(model) if isinstance(model, Ensemble) else _model(model)
+    body = text_format.MessageToString(message, use_short_repeated_primitives=True, use_index_order=True)
+    return HEADER + body
+
+
+def parse(text: str) -> Any:
+    """Return the `ModelConfig` message of a config.pbtxt; raises `text_format.ParseError`."""
+    return text_format.Parse(text, pb.ModelConfig())
+
+
+def _model(model: Model) -> Any:
+    kind = pb.ModelInstanceGroup.KIND_CPU if model.instances.on_cpu else pb.ModelInstanceGroup.KIND_AUTO
+    return pb.ModelConfig(
+        name=model.name,
+        backend=model.backend,
+        default_model_filename=model.filename,
+        max_batch_size=model.max_batch_size,
+        input=[_input(tensor) for tensor in model.inputs],
+        output=[_output(tensor) for tensor in model.outputs],
+        dynamic_batching=pb.ModelDynamicBatching(max_queue_delay_microseconds=model.batching.max_queue_delay_us),
+        instance_group=[pb.ModelInstanceGroup(count=model.instances.count, kind=kind)],
+        model_warmup=[_warmup(warmup, model.inputs) for warmup in model.warmups],
+        parameters=_parameters(model.parameters),
+    )
+
+
+def _ensemble(ensemble: Ensemble) -> Any:
+    return pb.ModelConfig(
+        name=ensemble.name,
+        platform="ensemble",
+        max_batch_size=ensemble.max_batch_size,
+        input=[_input(tensor) for tensor in ensemble.inputs],
+        output=[_output(tensor) for tensor in ensemble.outputs],
+        ensemble_scheduling=pb.ModelEnsembling(step=[_step(step) for step in ensemble.steps]),
+        parameters=_parameters(ensemble.parameters),
+    )
+
+
+def _input(tensor: Tensor) -> Any:
+    layout = pb.ModelInput.FORMAT_NHWC if tensor.channels_last else pb.ModelInput.FORMAT_NONE
+    return pb.ModelInput(name=tensor.name, data_type=pb.DataType.Value(tensor.dtype), dims=tensor.dims, format=layout)
+
+
+def _output(tensor: Tensor) -> Any:
+    return pb.ModelOutput(
+        name=tensor.name, data_type=pb.DataType.Value(tensor.dtype), dims=tensor.dims, label_filename=tensor.labels
+    )
+
+
+def _warmup(warmup: Warmup, inputs: tuple[Tensor, ...]) -> Any:
+    content = {"input_data_file": warmup.file} if warmup.file else {"random_data": True}
+    return pb.ModelWarmup(
+        name=f"batch {warmup.batch_size}",
+        batch_size=warmup.batch_size,
+        inputs={
+            tensor.name: pb.ModelWarmup.Input(data_type=pb.DataType.Value(tensor.dtype), dims=tensor.dims, **content)
+            for tensor in inputs
+        },
+    )
+
+
+def _step(step: Step) -> Any:
+    return pb.ModelEnsembling.Step(
+        model_name=step.model.name,
+        model_version=-1,  # the latest that is loaded
+        input_map=dict(step.inputs),
+        output_map=dict(step.outputs),
+    )
+
+
+def _parameters(pairs: tuple[tuple[str, str], ...]) -> Any:
+    return {key: pb.ModelParameter(string_value=value) for key, value in pairs}

@@ -1,0 +1,53 @@
+"""The config.pbtxt of every model, written out in full under expected/."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from seresnext_export import pbtxt, serving
+from seresnext_export.serving import FormatName, Serving
+from seresnext_export.spec import Ensemble, Model
+
+EXPECTED = Path(__file__).parent / "expected"
+
+
+def models() -> list[Model | Ensemble]:
+    """Every model of a repository with all formats, as the defaults have it."""
+    step = serving.preprocessing_step(Serving())
+    provenance = (("provenance.1", json.dumps({"checkpoint": {"source": "ngc"}})),)
+    networks = [serving.network(name, Serving(), provenance) for name in FormatName]
+    return [step, *networks, *(serving.ensemble(step, network) for network in networks)]
+
+
+@pytest.mark.parametrize("model", models(), ids=lambda model: str(model.name))
+def test_config_is_as_written_out_in_full(model: Model | Ensemble) -> None:
+    assert pbtxt.render(model) == (EXPECTED / f"{model.name}.pbtxt").read_text()
+
+
+def test_every_expected_config_belongs_to_a_model() -> None:
+    assert {path.stem for path in EXPECTED.iterdir()} == {model.name for model in models()}
+
+
+@pytest.mark.parametrize("model", models(), ids=lambda model: str(model.name))
+def test_rendered_text_parses_back_to_the_same_message(model: Model | Ensemble) -> None:
+    message = pbtxt.parse(pbtxt.render(model))
+    assert message.name == model.name
+    assert message.max_batch_size == model.max_batch_size
+    assert [tensor.name for tensor in message.input] == [tensor.name for tensor in model.inputs]
+
+
+def test_max_batch_size_is_written_once() -> None:
+    sizes = Serving(max_batch_size=7)
+    step = serving.preprocessing_step(sizes)
+    network = serving.network(FormatName.ONNX, sizes)
+    ensemble = serving.ensemble(step, network)
+    assert {step.max_batch_size, network.max_batch_size, ensemble.max_batch_size} == {7}
+    assert [warmup.batch_size for warmup in network.warmups] == [1, 7]
+
+
+def test_only_the_networks_wait_for_company() -> None:
+    step, *others = models()
+    assert isinstance(step, Model)
+    assert step.batching.max_queue_delay_us == 0
+    assert all(model.batching.max_queue_delay_us > 0 for model in others if isinstance(model, Model))
