@@ -7,27 +7,46 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+SITE = $(shell $(BIN)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")
+
 REPOSITORY ?= model_repository
+CHECKPOINT ?=
+FORMATS ?= torchscript onnx
+IMAGE ?= $(SITE)/matplotlib/mpl-data/sample_data/grace_hopper.jpg
+BUILD = $(BIN)/seresnext-export build --repository $(REPOSITORY) $(FORMATS:%=--format %)
 
 help: ## Print this help
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+
+demo: $(READY) $(REPOSITORY)/seresnext101_preprocess/config.pbtxt ## Classify a photograph (IMAGE=…) with a real Triton server
+	@$(BIN)/seresnext-serve --repository $(REPOSITORY) --http-port 0 --grpc-port 0 --metrics-port 0 -- $(BIN)/seresnext-client classify $(IMAGE)
+
+# Only where there is no repository yet: one that was built from a checkpoint is never replaced by the demo's.
+$(REPOSITORY)/seresnext101_preprocess/config.pbtxt: | $(READY)
+	@$(BUILD) $(if $(CHECKPOINT),--checkpoint $(CHECKPOINT),--or-random)
+
+export: $(READY) ## Build the model repository (CHECKPOINT=ngc|random|PATH|URL, FORMATS=…)
+	$(BUILD) $(if $(CHECKPOINT),--checkpoint $(CHECKPOINT))
+
+serve: $(READY) ## Serve the model repository with the embedded Triton
+	$(BIN)/seresnext-serve --repository $(REPOSITORY)
+
+install: $(READY) ## Make .venv with everything in it
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[export,cpu,server,report,dev]'
 	@touch $@
 
-install: $(READY) ## Make .venv with everything in it
-
-check: $(READY) ## Lint, format check, types
+check: $(READY) ## Lint, formatting, types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy export/seresnext_export client/seresnext_client deploy/seresnext_server tests
+	$(BIN)/mypy export client/seresnext_client deploy/seresnext_server tests
 
-test: $(READY) ## Run the tests, a real tritonserver included
+test: $(READY) ## Run the tests, with a full-size build and a real tritonserver
 	$(BIN)/python -m pytest
 
 clean: ## Remove .venv and everything that was built
 	rm -rf $(VENV) $(REPOSITORY)/seresnext101_*
 
-.PHONY: help install check test clean
+.PHONY: help demo export serve install check test clean

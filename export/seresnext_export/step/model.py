@@ -47,10 +47,10 @@ class TritonPythonModel:
             return error
 
     def _response(self, results: Sequence[Decoded]) -> Any:
-        # The client asks again without the pictures that are named like this.
-        bad = [f"picture {index}: {result}" for index, result in enumerate(results) if isinstance(result, BadPicture)]
+        bad = [(index, result) for index, result in enumerate(results) if isinstance(result, BadPicture)]
         if bad:
-            # The stub of older releases sends text as ASCII.
-            text = "; ".join(bad).encode("ascii", "replace").decode()
+            # The client asks again without the pictures that are named like this. ASCII: older stubs send nothing else.
+            text = "; ".join(f"picture {index}: {reason}" for index, reason in bad).encode("ascii", "replace").decode()
             return pb_utils.InferenceResponse(error=pb_utils.TritonError(text, pb_utils.TritonError.INVALID_ARG))
-        return pb_utils.InferenceResponse([pb_utils.Tensor("pixels", np.stack(results))])
+        good = [result for result in results if not isinstance(result, BadPicture)]
+        return pb_utils.InferenceResponse([pb_utils.Tensor("pixels", np.stack(good))])
