@@ -7,7 +7,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-SITE = $(shell $(BIN)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")
+SITE = $(wildcard $(VENV)/lib/python3.*/site-packages)
 
 REPOSITORY ?= model_repository
 CHECKPOINT ?=
@@ -18,12 +18,12 @@ BUILD = $(BIN)/seresnext-export build --repository $(REPOSITORY) $(FORMATS:%=--f
 help: ## Print this help
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
-demo: $(READY) $(REPOSITORY)/seresnext101_preprocess/config.pbtxt ## Classify a photograph (IMAGE=…) with a real Triton server
+demo: $(READY) $(if $(CHECKPOINT),export,$(REPOSITORY)/seresnext101_preprocess/config.pbtxt) ## Classify a photograph (IMAGE=…) with a real Triton server
 	@$(BIN)/seresnext-serve --repository $(REPOSITORY) --http-port 0 --grpc-port 0 --metrics-port 0 -- $(BIN)/seresnext-client classify $(IMAGE)
 
 # Only where there is no repository yet: one that was built from a checkpoint is never replaced by the demo's.
 $(REPOSITORY)/seresnext101_preprocess/config.pbtxt: | $(READY)
-	@$(BUILD) $(if $(CHECKPOINT),--checkpoint $(CHECKPOINT),--or-random)
+	@$(BUILD) --or-random
 
 export: $(READY) ## Build the model repository (CHECKPOINT=ngc|random|PATH|URL, FORMATS=…)
 	$(BUILD) $(if $(CHECKPOINT),--checkpoint $(CHECKPOINT))

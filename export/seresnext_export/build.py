@@ -13,9 +13,9 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, assert_never
 
-import seresnext_client.preprocessing
 from PIL import Image
 
+import seresnext_client.preprocessing
 from seresnext_export import pbtxt, photographs, provenance, repository, serving
 from seresnext_export.errors import MissingPrerequisite, SeresnextExportError
 from seresnext_export.formats.base import Format, Precision

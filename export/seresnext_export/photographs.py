@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from seresnext_client.preprocessing import BadPicture, preprocess
 
+from seresnext_client.preprocessing import BadPicture, preprocess
 from seresnext_export.errors import MissingPrerequisite, UnusablePictures
 
 Pixels = NDArray[np.uint8]
