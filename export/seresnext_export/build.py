@@ -4,9 +4,9 @@ import importlib.util
 import shutil
 import struct
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from io import BytesIO
@@ -179,29 +179,43 @@ def _format(name: FormatName, network: "Network", precision: Precision) -> Forma
 
 
 def _publish(request: Request, target: Path, stage: Path, made: dict[FormatName, tuple[float, float]]) -> list[Result]:
-    """Render every model that the request concerns and put it into the repository, in the order of dependence."""
-    preprocessing = serving.preprocessing_step(request.serving)
+    """Render every model that the request concerns, and put it into the repository."""
+    others = _published_batch_sizes(target, set(FormatName) - set(request.formats))
+    serves_all = replace(request.serving, max_batch_size=max(request.serving.max_batch_size, *others.values(), 1))
+    preprocessing = serving.preprocessing_step(serves_all)
     _write_step(stage / preprocessing.name, preprocessing)
-    results = [Result(name=preprocessing.name, published=repository.publish(stage / preprocessing.name, target))]
+    models = [preprocessing.name]
     for name in request.formats:
         network = _write_network(name, request, target, stage)
-        folder = _version(target, name, request.version)
-        published = repository.publish(stage / network.name, target)
-        exported, verified = made.get(name, (0.0, 0.0))
-        results.append(
-            Result(
-                name=network.name,
-                published=published,
-                version=request.version,
-                provenance=provenance.read(folder),
-                exported_s=exported,
-                verified_s=verified,
-            )
-        )
         ensemble = serving.ensemble(preprocessing, network)
         _write_ensemble(stage / ensemble.name, ensemble)
-        results.append(Result(name=ensemble.name, published=repository.publish(stage / ensemble.name, target)))
-    return results
+        models += [network.name, ensemble.name]
+
+    # An ensemble may not take larger batches than its steps: so larger steps go first, and smaller ones last.
+    before = _published_batch_sizes(target, set(request.formats))
+    shrinks = request.serving.max_batch_size < max(before.values(), default=0)
+    published = {
+        model: repository.publish(stage / model, target) for model in (reversed(models) if shrinks else models)
+    }
+    results = {model: Result(name=model, published=published[model]) for model in models}
+    for name in request.formats:
+        model = f"seresnext101_{name}"
+        exported, verified = made.get(name, (0.0, 0.0))
+        results[model] = replace(
+            results[model],
+            version=request.version,
+            provenance=provenance.read(_version(target, name, request.version)),
+            exported_s=exported,
+            verified_s=verified,
+        )
+    return list(results.values())
+
+
+def _published_batch_sizes(target: Path, formats: Iterable[FormatName]) -> dict[FormatName, int]:
+    """Return the max_batch_size of the ensembles that the repository has for `formats`."""
+    configs = {name: target / f"seresnext101_{name}_ensemble" / "config.pbtxt" for name in formats}
+    texts = {name: path.read_text(encoding="utf-8") for name, path in configs.items() if path.is_file()}
+    return {name: size for name, text in texts.items() if (size := pbtxt.max_batch_size(text))}
 
 
 def _write_step(folder: Path, model: Model) -> None:

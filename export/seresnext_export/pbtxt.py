@@ -22,6 +22,14 @@ def parse(text: str) -> Any:
     return text_format.Parse(text, pb.ModelConfig())
 
 
+def max_batch_size(text: str) -> int:
+    """Return the max_batch_size of a config.pbtxt, 0 where it cannot be read."""
+    try:
+        return int(parse(text).max_batch_size)
+    except text_format.ParseError:
+        return 0
+
+
 def _model(model: Model) -> Any:
     kind = pb.ModelInstanceGroup.KIND_CPU if model.instances.on_cpu else pb.ModelInstanceGroup.KIND_AUTO
     return pb.ModelConfig(

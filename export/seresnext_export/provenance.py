@@ -52,7 +52,9 @@ def write(folder: Path, provenance: Provenance) -> None:
 def is_current(folder: Path, inputs: Provenance) -> bool:
     """Whether a version directory holds, untouched, what a build with `inputs` would make."""
     found = read(folder)
-    artefact = found.get("artefact", {})
+    artefact = found.get("artefact")
+    if not isinstance(artefact, dict):
+        return False
     path = folder / str(artefact.get("file"))
     return (
         bool(inputs)

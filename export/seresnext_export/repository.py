@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from seresnext_export.errors import UnusableRepository
+from seresnext_export.errors import ExportFailed, UnusableRepository
 
 AT_FDCWD = -100
 RENAME_EXCHANGE = 2  # linux/fs.h
@@ -48,6 +48,9 @@ def staging(repository: Path, waiting: Callable[[], None]) -> Iterator[Path]:
             shutil.rmtree(stage, ignore_errors=True)
             os.close(descriptor)
     except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            message = f"no space left for a new model beside {repository}; nothing was published"
+            raise ExportFailed(message) from error
         if message := _explain(repository, error):
             raise UnusableRepository(message) from error
         raise
@@ -134,8 +137,6 @@ def _exchange(staged: Path, target: Path) -> None:
 def _explain(repository: Path, error: OSError) -> str:
     """Return what a user can do about `error`, nothing where it is a mistake of ours."""
     match error.errno:
-        case errno.ENOSPC | errno.EDQUOT:
-            return f"no space left for {error.filename or 'a new model'} beside {repository}"
         case errno.EACCES | errno.EPERM | errno.EROFS:
             return (
                 f"cannot write to {repository} or beside it ({error.strerror}: {error.filename}); nothing was published"

@@ -41,7 +41,8 @@ class TorchScript:
             if devices := devices_in(frozen):
                 message = f"the TorchScript graph is bound to a device: {', '.join(devices)}"
                 raise ExportFailed(message)
-            torch.jit.save(frozen, path)
+            with path.open("wb") as file:  # a path's own errors hide a full disk
+                torch.jit.save(frozen, file)
 
     def load(self, path: Path) -> Predict:
         """Return the module at `path`, run by libtorch on the CPU."""
