@@ -125,11 +125,15 @@ def _attempt(pool: urllib3.PoolManager, url: str, part: Path, progress: Progress
     headers = {"Range": f"bytes={have}-", "If-Range": tag} if tag else {}
     with _open(pool, url, headers) as response, part.open("ab") as file:
         if response.status != 206:
-            file.truncate(have := 0)
-        note.write_text(response.headers.get("ETag") or response.headers.get("Last-Modified") or "")
-        total = have + int(response.headers.get("Content-Length", 0))
-        progress.update(task, total=total if total > have else None, completed=have)
+            have = 0
+        elif not response.headers.get("Content-Range", "").startswith(f"bytes {have}-"):
+            message = f"cannot download {_public(url)}: asked to go on at byte {have}, it began elsewhere"
+            raise DownloadFailed(message)
+        total = have + (response.length_remaining or 0)
         _refuse_nonsense(url, response, total)
+        file.truncate(have)
+        note.write_text(response.headers.get("ETag") or response.headers.get("Last-Modified") or "")
+        progress.update(task, total=total if total > have else None, completed=have)
         for chunk in response.stream(CHUNK, decode_content=False):
             file.write(chunk)
             progress.advance(task, len(chunk))
@@ -179,9 +183,15 @@ def _locked(part: Path) -> Iterator[Path]:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             if part.exists() and part.samefile(f"/proc/self/fd/{descriptor}"):
-                yield part
-                if part.exists() and not part.stat().st_size:
-                    part.unlink()
+                try:
+                    yield part
+                except OSError:  # a full disk wants it back
+                    os.ftruncate(descriptor, 0)
+                    raise
+                finally:
+                    if part.exists() and not part.stat().st_size:
+                        part.with_suffix(".tag").unlink(missing_ok=True)
+                        part.unlink()
                 return
         finally:
             os.close(descriptor)

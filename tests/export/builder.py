@@ -47,7 +47,7 @@ def watched(staged: Path, target: Path) -> bool:
     return published
 
 
-repository.publish = watched
+repository.publish = watched  # type: ignore[assignment]  # the same but for a name
 if options.file_size_limit:
     resource.setrlimit(resource.RLIMIT_FSIZE, (options.file_size_limit, options.file_size_limit))
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
