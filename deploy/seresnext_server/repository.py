@@ -16,6 +16,7 @@ class Repository:
     path: Path
     names: tuple[str, ...]
     faults: dict[str, str]
+    steps: dict[str, tuple[str, ...]]  # the models that each ensemble runs
 
 
 def read(path: Path) -> Repository:
@@ -26,6 +27,7 @@ def read(path: Path) -> Repository:
     ensembles: list[str] = []
     others: list[str] = []
     faults: dict[str, str] = {}
+    steps: dict[str, tuple[str, ...]] = {}
     for config in sorted(path.glob("*/config.pbtxt")):
         name = config.parent.name
         try:
@@ -33,10 +35,11 @@ def read(path: Path) -> Repository:
         except (text_format.ParseError, OSError, ValueError) as error:
             faults[name] = f"{config.name}: {error}"
             continue
+        steps[name] = tuple(step.model_name for step in message.ensemble_scheduling.step)
         (ensembles if message.platform == "ensemble" else others).append(name)
     names = ensembles or others
     if not names:
         reasons = "".join(f"\n  {name}: {reason}" for name, reason in faults.items())
         message = f"nothing to serve in {path}: build a model with seresnext-export build{reasons}"
         raise NothingToServe(message)
-    return Repository(path, tuple(names), faults)
+    return Repository(path, tuple(names), faults, steps)

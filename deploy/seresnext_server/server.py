@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
 from types import TracebackType
@@ -124,6 +124,8 @@ class TritonServer:
             *(sys.executable, "-I", "-S", str(LAUNCH), str(os.getpid())),
             *(str(found.binary), f"--model-repository={contents.path.resolve()}"),
             *(f"--backend-directory={folder / 'backends'}", "--model-control-mode=explicit", "--exit-on-error=false"),
+            # Our configs are complete, and asking the python backend to complete them starts every model twice.
+            "--disable-auto-complete-config",
             *(f"--load-model={name}" for name in contents.names),
             *(f"--http-address={self._host}", f"--grpc-address={self._host}", f"--metrics-address={self._host}"),
             *(f"--http-port={http_port}", f"--grpc-port={grpc_port}", f"--metrics-port={metrics_port}"),
@@ -150,7 +152,7 @@ class TritonServer:
             time.sleep(POLL_S)
         unready = [name for name in contents.names if get(self.http_url, f"/v2/models/{name}/ready") != 200]
         reasons = index(self.http_url) if unready else {}
-        self.failed = contents.faults | {name: reasons.get(name) or "not ready" for name in unready}
+        self.failed = contents.faults | {name: _reason(reasons, name, contents.steps[name]) for name in unready}
         self.serving = tuple(name for name in contents.names if name not in unready)
         if not self.serving:
             reason = "".join(f"\n  {name}: {reason}" for name, reason in self.failed.items())
@@ -195,6 +197,12 @@ def index(url: str) -> dict[str, str]:
         if status == 200:
             return {entry["name"]: entry.get("reason", "") for entry in json.loads(body)}
     return {}
+
+
+def _reason(reasons: Mapping[str, str], model: str, steps: Sequence[str]) -> str:
+    """Return why a model is not ready: an ensemble's reason is what its steps say; tracebacks are left to the log."""
+    said = {name: reasons[name].partition("\n\nAt:")[0].strip() for name in (model, *steps) if reasons.get(name)}
+    return "; ".join(text if name == model else f"{name}: {text}" for name, text in said.items()) or "not ready"
 
 
 def _request(url: str, path: str, method: str) -> tuple[int, bytes]:

@@ -22,7 +22,7 @@ from seresnext_export.errors import UnusableCheckpoint
 from seresnext_export.network import Architecture, Network, eager
 from seresnext_export.photographs import Pixels
 
-from .conftest import TWO_BLOCKS
+from ..conftest import TWO_BLOCKS
 
 State = dict[str, Tensor]
 

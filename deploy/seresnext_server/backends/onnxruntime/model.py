@@ -21,10 +21,14 @@ class TritonPythonModel:
         self.config = ModelConfig(args, "model.onnx")
         available = "CUDAExecutionProvider" in onnxruntime.get_available_providers()
         use_gpu = on_gpu(self.config, available=available, runtime="onnxruntime")
+        options = session_options(self.config)
         self.session = onnxruntime.InferenceSession(
-            self.config.path, session_options(self.config), providers=providers(self.config, use_gpu=use_gpu)
+            self.config.path, options, providers=providers(self.config, use_gpu=use_gpu)
         )
-        pb_utils.Logger.log_info(f"{self.config.path}: {self.session.get_providers()[0]}")
+        pb_utils.Logger.log_info(
+            f"{self.config.path}: {self.session.get_providers()[0]}, {options.intra_op_num_threads} threads, "
+            f"{options.execution_mode.name}, {options.graph_optimization_level.name}"
+        )
 
     def execute(self, requests: list[Any]) -> list[Any]:
         """Answer all requests with one run of the session."""

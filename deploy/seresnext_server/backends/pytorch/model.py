@@ -28,7 +28,7 @@ class TritonPythonModel:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)
             self.module: Any = torch.jit.load(self.config.path, self.device)  # type: ignore[no-untyped-call]
-        pb_utils.Logger.log_info(f"{self.config.path}: {self.device}")
+        pb_utils.Logger.log_info(f"{self.config.path}: {self.device}, {torch.get_num_threads()} threads")
 
     def execute(self, requests: list[Any]) -> list[Any]:
         """Answer all requests with one call of the module."""
