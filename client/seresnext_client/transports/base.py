@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 INPUT = "image"  # (N, 1) encoded pictures, of an ensemble
 OUTPUT = "probabilities"
+START = 'start one with "seresnext-serve", or say where it is with --url'
 
 # One row of classifications for each picture.
 Rows = NDArray[np.object_]

@@ -16,9 +16,7 @@ from seresnext_client.errors import (
     ServerTooSlow,
     ServerUnreachable,
 )
-from seresnext_client.transports.base import INPUT, OUTPUT, Rows, Timeouts, encoded
-
-START = 'start one with "seresnext-serve", or say where it is with --url'
+from seresnext_client.transports.base import INPUT, OUTPUT, START, Rows, Timeouts, encoded
 
 
 class GrpcTransport:
@@ -79,6 +77,8 @@ def translate(status: str, message: str, url: str, model: str) -> SeresnextClien
             return ServerOverloaded(f"the server at {where} refuses for now: {message}")
         case grpc.StatusCode.UNAVAILABLE.name if "SSL" in message or "handshake" in message:
             return ServerUnreachable(f"TLS with {where} failed: {message}")
+        case grpc.StatusCode.UNAVAILABLE.name if _is_lost(message):
+            return ServerUnreachable(f"the server at {where} hung up; is it still running, and is this its gRPC port?")
         case grpc.StatusCode.UNAVAILABLE.name:
             return ServerUnreachable(f"no server at {where}; {START}")
         case _:
@@ -87,4 +87,9 @@ def translate(status: str, message: str, url: str, model: str) -> SeresnextClien
 
 def _is_from_the_server(message: str) -> bool:
     """Whether UNAVAILABLE is the server's own word: a full queue, a model that is going, a restricted API."""
-    return any(word in message for word in ("queue", "Request", "not ready", "restricted", "shutting", "unavailable"))
+    return any(word in message for word in ("queue", "Request", "not ready", "restricted", "stopping", "unavailable"))
+
+
+def _is_lost(message: str) -> bool:
+    """Whether a connection that was there is gone, or was never one of gRPC."""
+    return any(word in message for word in ("Socket closed", "reset by peer", "Broken pipe", "GOAWAY", "http2"))

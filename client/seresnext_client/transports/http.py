@@ -1,12 +1,14 @@
-"""Triton over HTTP."""
+"""Triton over HTTP: tritonclient makes and reads the bodies, urllib3 carries them and shares its connections."""
 
 import json
-import threading
-from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Sequence
+from typing import Any
+from urllib.parse import quote
 
+import urllib3
 from tritonclient.http import InferenceServerClient, InferInput, InferRequestedOutput
 from tritonclient.utils import InferenceServerException
+from urllib3 import exceptions
 
 from seresnext_client.errors import (
     InvalidPictures,
@@ -17,28 +19,36 @@ from seresnext_client.errors import (
     ServerTooSlow,
     ServerUnreachable,
 )
-from seresnext_client.transports.base import INPUT, OUTPUT, Rows, Timeouts, encoded
+from seresnext_client.transports.base import INPUT, OUTPUT, START, Rows, Timeouts, encoded
 
-START = 'start one with "seresnext-serve", or say where it is with --url'
-T = TypeVar("T")
+HEADER_LENGTH = "Inference-Header-Content-Length"
+CONNECTIONS = 64  # kept for reuse; more are made when more threads ask
 
 
 class HttpTransport:
-    """A connection for each thread: what is under tritonclient.http does not share one."""
+    """A pool of connections, which all threads share."""
 
     def __init__(self, url: str, timeouts: Timeouts) -> None:
-        self._url, self._timeouts = url.removeprefix("http://").rstrip("/"), timeouts
-        self._local = threading.local()
-        self._lock = threading.Lock()
-        self._clients: list[InferenceServerClient] = []
+        self._url, self._timeouts = url, timeouts
+        address = url if "://" in url else f"http://{url}"
+        try:
+            self._pool = urllib3.connection_from_url(address, maxsize=CONNECTIONS, retries=False)
+        except (exceptions.LocationParseError, exceptions.LocationValueError) as error:
+            message = f"{url} is not the address of a server: give HOST:PORT with --url"
+            raise ServerUnreachable(message) from error
 
     def is_ready(self, model: str) -> bool:
         """Whether the server answers requests for `model`."""
-        return self._translated(model, lambda client: bool(client.is_model_ready(model)))
+        try:
+            self._request("GET", f"/v2/models/{quote(model)}/ready", model, self._timeouts.ready_s)
+        except (InvalidPictures, ModelMissing):  # 400 is how Triton says that a model is not ready
+            return False
+        return True
 
     def config(self, model: str) -> dict[str, Any]:
         """Return the configuration of `model`."""
-        config: dict[str, Any] = self._translated(model, lambda client: client.get_model_config(model))
+        response = self._request("GET", f"/v2/models/{quote(model)}/config", model, self._timeouts.ready_s)
+        config = self._json(response.data)
         config["parameters"] = {key: value["string_value"] for key, value in config.get("parameters", {}).items()}
         return config
 
@@ -47,41 +57,84 @@ class HttpTransport:
         tensor = InferInput(INPUT, [len(images), 1], "BYTES")
         tensor.set_data_from_numpy(encoded(images))
         output = InferRequestedOutput(OUTPUT, class_count=top)
-        answer = self._translated(model, lambda client: client.infer(model, [tensor], outputs=[output]))
-        rows: Rows = answer.as_numpy(OUTPUT)
+        body, header_length = InferenceServerClient.generate_request_body([tensor], outputs=[output])
+        headers = {HEADER_LENGTH: str(header_length), "Content-Type": "application/octet-stream"}
+        path = f"/v2/models/{quote(model)}/infer"
+        response = self._request("POST", path, model, self._timeouts.infer_s, bytes(body), headers)
+        try:
+            answer = InferenceServerClient.parse_response_body(
+                response.data, header_length=response.headers.get(HEADER_LENGTH)
+            )
+            rows: Rows | None = answer.as_numpy(OUTPUT)
+        except (
+            AttributeError,
+            KeyError,
+            TypeError,
+            ValueError,
+            InferenceServerException,
+        ) as error:  # JSON, not Triton's
+            raise self._not_triton() from error
+        if rows is None:
+            raise self._not_triton()
         return rows
 
     def close(self) -> None:
-        """Close the connections of all threads."""
-        with self._lock:
-            for client in self._clients:
-                client.close()
-            self._clients.clear()
+        """Close the connections."""
+        self._pool.close()
 
-    def _client(self) -> InferenceServerClient:
-        if not hasattr(self._local, "client"):
-            self._local.client = InferenceServerClient(
-                self._url, connection_timeout=self._timeouts.ready_s, network_timeout=self._timeouts.infer_s
-            )
-            with self._lock:
-                self._clients.append(self._local.client)
-        return self._local.client
-
-    def _translated(self, model: str, call: Callable[[InferenceServerClient], T]) -> T:
-        """Call, and turn what tritonclient lets through, its own exceptions and builtin ones, into ours."""
+    def _request(
+        self,
+        method: str,
+        path: str,
+        model: str,
+        timeout_s: float,
+        body: bytes = b"",
+        headers: dict[str, str] | None = None,
+    ) -> urllib3.BaseHTTPResponse:
+        """Send a request and return its answer, every failure being one of ours."""
         where = f"{self._url} (HTTP)"
+        timeout = urllib3.Timeout(connect=self._timeouts.ready_s, read=timeout_s)
         try:
-            return call(self._client())
-        except InferenceServerException as error:
-            raise translate(error.status() or "", error.message() or "", self._url, model) from error
-        except TimeoutError as error:
+            response = self._pool.request(
+                method, path, body=body or None, headers=headers, timeout=timeout, redirect=False
+            )
+        except exceptions.NewConnectionError as error:
+            raise ServerUnreachable(f"no server at {where}; {START}") from error
+        except exceptions.TimeoutError as error:
             message = f"the server at {where} did not answer in time; raise --timeout, or send less at once"
             raise ServerTooSlow(message) from error
-        except json.JSONDecodeError as error:
-            message = f"what answers at {where} is not a Triton server: is this its gRPC port, or a proxy?"
-            raise ServerUnreachable(message) from error
-        except (OSError, EOFError, ValueError) as error:
-            raise ServerUnreachable(f"no server at {where} ({error}); {START}") from error
+        except exceptions.SSLError as error:
+            raise ServerUnreachable(f"TLS with {where} failed: {error.args[-1]}") from error
+        except exceptions.HTTPError as error:
+            if "BadStatusLine" in repr(error) or "LineTooLong" in repr(error):
+                raise self._not_triton() from error
+            raise ServerUnreachable(f"the server at {where} hung up; is it still running?") from error
+        if response.status != 200:
+            raise translate(str(response.status), _reason(response), self._url, model)
+        return response
+
+    def _json(self, body: bytes) -> dict[str, Any]:
+        try:
+            found = json.loads(body)
+        except ValueError as error:
+            raise self._not_triton() from error
+        if not isinstance(found, dict):
+            raise self._not_triton()
+        return found
+
+    def _not_triton(self) -> ServerUnreachable:
+        message = f"what answers at {self._url} is not a Triton server's HTTP: is this its gRPC port, or a proxy?"
+        return ServerUnreachable(message)
+
+
+def _reason(response: urllib3.BaseHTTPResponse) -> str:
+    """Return what the server says is wrong: Triton's `error`, or where a proxy sends us."""
+    if location := response.get_redirect_location():
+        return f"a redirect to {location}"
+    try:
+        return str(json.loads(response.data)["error"])
+    except (ValueError, KeyError, TypeError):
+        return response.reason or ""
 
 
 def translate(status: str, message: str, url: str, model: str) -> SeresnextClientError:
