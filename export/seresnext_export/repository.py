@@ -12,7 +12,7 @@ import hashlib
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from seresnext_export.errors import ExportFailed, UnusableRepository
@@ -36,17 +36,14 @@ def staging(repository: Path, waiting: Callable[[], None]) -> Iterator[Path]:
     folder = repository.resolve()
     stage = folder.parent / f".{folder.name}.staging"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            _lock(descriptor, waiting)
-            shutil.rmtree(stage, ignore_errors=True)  # of a build that was killed: the lock says that nobody uses it
-            stage.mkdir()
-            _refuse_mount_point(repository, stage)
-            yield stage
-        finally:
-            shutil.rmtree(stage, ignore_errors=True)
-            os.close(descriptor)
+        with _locked(folder, waiting):
+            try:
+                shutil.rmtree(stage, ignore_errors=True)  # of a build that was killed: the lock says nobody uses it
+                stage.mkdir()
+                _refuse_mount_point(repository, stage)
+                yield stage
+            finally:
+                shutil.rmtree(stage, ignore_errors=True)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             message = f"no space left for a new model beside {repository}; nothing was published"
@@ -75,6 +72,28 @@ def keep_versions(published: Path, staged: Path) -> None:
     for folder in sorted(published.glob("[0-9]*")):
         if not (staged / folder.name).exists():
             shutil.copytree(folder, staged / folder.name, copy_function=os.link)
+
+
+@contextmanager
+def _locked(folder: Path, waiting: Callable[[], None]) -> Iterator[None]:
+    """Hold the lock of a directory, which is made where it is missing and goes again if nothing came into it."""
+    made = not folder.exists()
+    while True:
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            _lock(descriptor, waiting)
+            if not folder.exists() or not os.path.samestat(os.fstat(descriptor), folder.stat()):
+                continue  # whoever held the lock took the directory away
+            try:
+                yield
+            finally:
+                if made:
+                    with suppress(OSError):
+                        folder.rmdir()
+            return
+        finally:
+            os.close(descriptor)
 
 
 def _lock(descriptor: int, waiting: Callable[[], None]) -> None:
