@@ -19,7 +19,7 @@ help: ## Print this help
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
 demo: $(READY) $(if $(CHECKPOINT),export,$(REPOSITORY)/seresnext101_preprocess/config.pbtxt) ## Classify a photograph (IMAGE=…) with a real Triton server
-	@$(BIN)/seresnext-serve --repository $(REPOSITORY) --http-port 0 --grpc-port 0 --metrics-port 0 -- $(BIN)/seresnext-client classify $(IMAGE)
+	@$(BIN)/seresnext-serve --repository $(REPOSITORY) --http-port 0 --grpc-port 0 --metrics-port 0 -- $(BIN)/seresnext-client classify '$(IMAGE)'
 
 # Only where there is no repository yet: one that was built from a checkpoint is never replaced by the demo's.
 $(REPOSITORY)/seresnext101_preprocess/config.pbtxt: | $(READY)
@@ -38,10 +38,11 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[export,cpu,server,report,dev]'
 	@touch $@
 
-check: $(READY) ## Lint, formatting, types
+check: $(READY) ## Lint, formatting, types, the README's --help texts
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy export client/seresnext_client deploy/seresnext_server tests
+	$(BIN)/python tests/readme.py
 
 test: $(READY) ## Run the tests, with a full-size build and a real tritonserver
 	$(BIN)/python -m pytest

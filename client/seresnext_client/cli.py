@@ -15,7 +15,7 @@ from seresnext_client.transports.base import Timeouts, WireProtocol
 
 app = typer.Typer(cls=ErrorGroup, no_args_is_help=True, add_completion=False, rich_markup_mode=None)
 
-Images = Annotated[list[str], typer.Argument(metavar="IMAGE…", help="Files, folders, globs, URLs, or - for stdin.")]
+Images = Annotated[list[str], typer.Argument(metavar="IMAGE", help="Files, folders, globs, URLs, or - for stdin.")]
 Url = Annotated[str | None, typer.Option(metavar="HOST:PORT", help="The server; SERESNEXT_URL, SERESNEXT_HTTP_URL.")]
 Protocol = Annotated[WireProtocol, typer.Option(envvar="SERESNEXT_PROTOCOL", help="How to talk to the server.")]
 ModelName = Annotated[str | None, typer.Option(envvar="SERESNEXT_MODEL", help="Default: the best ensemble ready.")]

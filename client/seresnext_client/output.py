@@ -12,6 +12,7 @@ from seresnext_client.prediction import Result
 
 COLUMNS = ("image", "model", "rank", "index", "wnid", "label", "probability", "error")
 BAR = 20
+EIGHTHS = " ▏▎▍▌▋▊▉"
 
 
 class Output(StrEnum):
@@ -80,6 +81,11 @@ def table(results: Iterable[Result]) -> Iterator[str]:
         if result.error:
             yield f"  error: {result.error}"
         for one in result.predictions:
-            filled = round(one.probability * BAR)
-            bar = "█" * filled + "░" * (BAR - filled)
-            yield f"  {one.rank}  {one.probability:6.1%}  {bar}  {one.index:>3}  {one.wnid}  {one.label}"
+            share = f"{one.probability:6.1%}  {bar(one.probability)}"
+            yield f"  {one.rank}  {share}  {one.index:>3}  {one.wnid}  {one.label}"
+
+
+def bar(share: float) -> str:
+    """Return a bar of constant width that is filled by `share`, to an eighth of a cell."""
+    whole, eighths = divmod(round(share * BAR * 8), 8)
+    return ("█" * whole + EIGHTHS[eighths] * (eighths > 0)).ljust(BAR)

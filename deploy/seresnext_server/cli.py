@@ -18,15 +18,13 @@ from seresnext_server.server import LOOPBACK, Device, TritonServer
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 stderr = Console(stderr=True)
 
-Repository = Annotated[Path, typer.Option(help="The model repository to serve.")]
-Host = Annotated[str, typer.Option(help="The address to listen on.")]
-HttpPort = Annotated[int, typer.Option(min=0, max=65535, help="0 takes any that is free.")]
-GrpcPort = Annotated[int, typer.Option(min=0, max=65535, help="0 takes any that is free.")]
-MetricsPort = Annotated[int, typer.Option(min=0, max=65535, help="0 takes any that is free.")]
+Repository = Annotated[Path, typer.Option(metavar="DIR", help="The model repository to serve.")]
+Host = Annotated[str, typer.Option(metavar="ADDRESS", help="The address to listen on.")]
+Port = Annotated[int, typer.Option(min=0, max=65535, metavar="PORT", help="0 takes any that is free.")]
 DeviceOption = Annotated[Device, typer.Option(help="Where the networks run.")]
-LogFile = Annotated[Path | None, typer.Option(help="Keep the server's log in this file.")]
-TritonArgument = Annotated[list[str], typer.Option("--triton-arg", help="A further argument of tritonserver.")]
-Command = Annotated[list[str] | None, typer.Argument(help="Run this once the server is ready, then stop the server.")]
+LogFile = Annotated[Path | None, typer.Option(metavar="FILE", help="Keep the server's log in this file.")]
+TritonArgument = Annotated[list[str], typer.Option("--triton-arg", metavar="ARGUMENT", help="A further argument of tritonserver.")]
+Command = Annotated[list[str] | None, typer.Argument(metavar="COMMAND", help="Run this beside the server, then stop the server.")]
 
 
 @app.command(cls=ErrorCommand, context_settings={"allow_interspersed_args": False})
@@ -34,10 +32,11 @@ def serve(
     command: Command = None,
     repository: Repository = Path("model_repository"),
     host: Host = LOOPBACK,
-    http_port: HttpPort = 8000,
-    grpc_port: GrpcPort = 8001,
-    metrics_port: MetricsPort = 8002,
-    device: DeviceOption = Device.AUTO,
+    http_port: Port = 8000,
+    grpc_port: Port = 8001,
+    metrics_port: Port = 8002,
+    device: Port = Annotated[int, typer.Option(min=0, max=65535, metavar="PORT", help="0 takes any that is free.")]
+DeviceOption = Device.AUTO,
     log_file: LogFile = None,
     triton_arg: TritonArgument = [],  # noqa: B006  (typer copies it)
 ) -> None:

@@ -24,18 +24,21 @@ stderr = Console(stderr=True)
 RANDOM = "random"
 RANDOM_WARNING = "the weights are RANDOM: the labels that this model answers mean nothing"
 
-Formats = Annotated[list[FormatName], typer.Option("--format", help="What to export to; may be repeated.")]
+Formats = Annotated[
+    list[FormatName],
+    typer.Option("--format", metavar="|".join(FormatName), help="What to export to; may be repeated."),
+]
 Checkpoint = Annotated[str, typer.Option(metavar="ngc|random|PATH|URL", help="The trained weights.")]
-Repository = Annotated[Path, typer.Option(help="The model repository to build into.")]
+Repository = Annotated[Path, typer.Option(metavar="DIR", help="The model repository to build into.")]
 Sha256 = Annotated[str | None, typer.Option("--sha256", metavar="HEX", help="Refuse a checkpoint with another digest.")]
 Ema = Annotated[bool, typer.Option("--ema", help="Take the EMA weights of a training checkpoint.")]
 OrRandom = Annotated[bool, typer.Option("--or-random", help="Random weights if the checkpoint cannot be downloaded.")]
 PrecisionOption = Annotated[Precision, typer.Option(help="Precision between the UINT8 input and the FP32 output.")]
-Version = Annotated[int, typer.Option(min=1, help="Version directory of the networks.")]
-MaxBatchSize = Annotated[int, typer.Option(min=1, max=1024, help="Largest batch that is served and verified.")]
-QueueDelay = Annotated[int, typer.Option(min=0, help="Microseconds that a network waits for a fuller batch.")]
-Instances = Annotated[int, typer.Option(min=1, help="Copies of each network, on each GPU or on the CPU.")]
-StepInstances = Annotated[int, typer.Option(min=1, help="Processes of the preprocessing step.")]
+Version = Annotated[int, typer.Option(min=1, metavar="N", help="Version directory of the networks.")]
+MaxBatchSize = Annotated[int, typer.Option(min=1, max=1024, metavar="N", help="Largest batch, served and verified.")]
+QueueDelay = Annotated[int, typer.Option(min=0, metavar="N", help="Microseconds to wait for a fuller batch.")]
+Instances = Annotated[int, typer.Option(min=1, metavar="N", help="Copies of each network, on each GPU or on the CPU.")]
+StepInstances = Annotated[int, typer.Option(min=1, metavar="N", help="Processes of the preprocessing step.")]
 VerifyImages = Annotated[Path | None, typer.Option(metavar="DIR", help="Verify with the pictures of a folder.")]
 Force = Annotated[bool, typer.Option("--force", help="Rebuild what is up to date.")]
 
@@ -93,7 +96,7 @@ def _weights(checkpoint: str, *, sha256: str | None, ema: bool, or_random: bool)
         except DownloadFailed as error:
             if not or_random:
                 raise
-            _say(f"{error}")
+            _say(f"warning: {error}")
         else:
             identity = {"source": found.source, "sha256": found.sha256} | ({"ema": True} if ema else {})
             return building.Weights(identity=identity, load=lambda: _load(found.path, ema=ema))
