@@ -20,11 +20,15 @@ stderr = Console(stderr=True)
 
 Repository = Annotated[Path, typer.Option(metavar="DIR", help="The model repository to serve.")]
 Host = Annotated[str, typer.Option(metavar="ADDRESS", help="The address to listen on.")]
-Port = Annotated[int, typer.Option(min=0, max=65535, metavar="PORT", help="0 takes any that is free.")]
 DeviceOption = Annotated[Device, typer.Option(help="Where the networks run.")]
+Port = Annotated[int, typer.Option(min=0, max=65535, metavar="PORT", help="0 takes any that is free.")]
 LogFile = Annotated[Path | None, typer.Option(metavar="FILE", help="Keep the server's log in this file.")]
-TritonArgument = Annotated[list[str], typer.Option("--triton-arg", metavar="ARGUMENT", help="A further argument of tritonserver.")]
-Command = Annotated[list[str] | None, typer.Argument(metavar="COMMAND", help="Run this beside the server, then stop the server.")]
+TritonArgument = Annotated[
+    list[str], typer.Option("--triton-arg", metavar="ARGUMENT", help="Passed on to tritonserver.")
+]
+Command = Annotated[
+    list[str] | None, typer.Argument(metavar="COMMAND", help="Run beside the server, which then stops.")
+]
 
 
 @app.command(cls=ErrorCommand, context_settings={"allow_interspersed_args": False})
@@ -35,8 +39,7 @@ def serve(
     http_port: Port = 8000,
     grpc_port: Port = 8001,
     metrics_port: Port = 8002,
-    device: Port = Annotated[int, typer.Option(min=0, max=65535, metavar="PORT", help="0 takes any that is free.")]
-DeviceOption = Device.AUTO,
+    device: DeviceOption = Device.AUTO,
     log_file: LogFile = None,
     triton_arg: TritonArgument = [],  # noqa: B006  (typer copies it)
 ) -> None:
