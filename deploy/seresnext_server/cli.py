@@ -49,6 +49,7 @@ def serve(
     SERESNEXT_URL (gRPC), SERESNEXT_HTTP_URL and SERESNEXT_METRICS_URL.
     """
     signal.signal(signal.SIGTERM, _terminate)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job inherits that it is ignored
     server = TritonServer(
         repository,
         host=host,

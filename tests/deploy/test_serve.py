@@ -51,20 +51,26 @@ def serve(models: Path, *arguments: str | Path) -> "subprocess.CompletedProcess[
 
 
 @contextlib.contextmanager
-def started(models: Path, *arguments: str) -> Iterator[tuple["subprocess.Popen[str]", str]]:
-    """A running `seresnext-serve` and what it printed when it was ready."""
+def starting(models: Path, *arguments: str) -> Iterator["subprocess.Popen[str]"]:
     command: list[str | Path] = [SERVE, "--repository", models, *ANY_PORTS, *arguments]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+@contextlib.contextmanager
+def started(models: Path, *arguments: str) -> Iterator[tuple["subprocess.Popen[str]", str]]:
+    """A running `seresnext-serve` and what it printed when it was ready."""
+    with starting(models, *arguments) as process:
         assert process.stderr is not None
         said = ""
         for line in process.stderr:
             said += line
             if line.startswith("gRPC "):
                 break
-        try:
-            yield process, said
-        finally:
-            process.kill()
+        yield process, said
 
 
 def server_of(process: "subprocess.Popen[str]") -> int:
@@ -121,8 +127,7 @@ def test_a_signal_stops_everything(number: signal.Signals, status: int, small_re
 
 
 def test_ctrl_c_while_the_server_starts_stops_everything(small_repository: Path) -> None:
-    command: list[str | Path] = [SERVE, "--repository", small_repository, *ANY_PORTS]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+    with starting(small_repository) as process:
         children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
         assert eventually(lambda: bool(children.read_text().split()))
         server = server_of(process)
