@@ -65,7 +65,6 @@ class Installation:
                     filter(None, [str(self.libraries), str(self.libpython.parent), os.environ.get("LD_LIBRARY_PATH")])
                 ),
                 "ORT_DISABLE_TELEMETRY": "1",
-                "PYTHONDONTWRITEBYTECODE": "1",  # a repository may be read-only, and a build compares what it holds
             }
         )
 

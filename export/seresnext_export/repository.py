@@ -117,13 +117,19 @@ def _same(staged: Path, target: Path) -> bool:
     """Whether two directories hold the same files with the same content."""
     if not target.is_dir():
         return False
-    ours, theirs = ({path.relative_to(top) for path in top.rglob("*")} for top in (staged, target))
+    ours, theirs = (_contents(staged), _contents(target))
     return ours == theirs and all(
         (target / path).is_file()
         and ((staged / path).samefile(target / path) or digest(staged / path) == digest(target / path))
         for path in ours
         if (staged / path).is_file()
     )
+
+
+def _contents(folder: Path) -> set[Path]:
+    """Return what a directory holds, without the byte code that a server leaves in it."""
+    paths = (path.relative_to(folder) for path in folder.rglob("*"))
+    return {path for path in paths if "__pycache__" not in path.parts}
 
 
 def _flush(folder: Path) -> None:

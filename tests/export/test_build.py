@@ -101,6 +101,14 @@ def test_the_same_build_again_changes_nothing(request_: Request, target: Path) -
     assert snapshot(target) == before
 
 
+def test_byte_code_that_a_server_left_is_no_change(request_: Request, target: Path) -> None:
+    run(request_, target)
+    cache = target / "seresnext101_preprocess" / "1" / "__pycache__"
+    cache.mkdir()
+    (cache / "model.cpython-312.pyc").write_bytes(b"")
+    assert not any(result.published for result in run(request_, target).values())
+
+
 @pytest.mark.parametrize(
     "damage",
     [
