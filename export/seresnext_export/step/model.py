@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import triton_python_backend_utils as pb_utils
@@ -24,7 +24,15 @@ except ImportError as error:
     MESSAGE = f"{error}: this step needs Pillow in the Python of Triton's python backend; pip install pillow there"
     raise ImportError(MESSAGE) from error
 
-Decoded = NDArray[np.uint8] | BadPicture
+
+class Refusal(NamedTuple):
+    """Why a picture is refused. Not the exception: it would hold its frames, and with them the picture, for long."""
+
+    reason: str
+    text: str
+
+
+Decoded = NDArray[np.uint8] | Refusal
 
 READY_TIMEOUT_S = 4  # Triton waits for 5
 
@@ -72,7 +80,7 @@ class TritonPythonModel:
         try:
             return preprocess(picture, self.limits)
         except BadPicture as error:
-            return error
+            return Refusal(error.reason, str(error))
 
 
 class Metrics:
@@ -97,7 +105,7 @@ class Metrics:
 
     def count(self, decoded: Sequence[Decoded], seconds: float) -> None:
         """Add an execution: a message to the server for each outcome, not for each picture."""
-        outcomes = Counter(str(one.reason) if isinstance(one, BadPicture) else "decoded" for one in decoded)
+        outcomes = Counter(one.reason if isinstance(one, Refusal) else "decoded" for one in decoded)
         for outcome, number in outcomes.items():
             self._metric(outcome).increment(number)
         self.time.increment(seconds)
@@ -110,12 +118,12 @@ class Metrics:
 
 def response(results: Sequence[Decoded]) -> Any:
     """Return the answer to a request: pixels, or what is wrong with which of its pictures."""
-    bad = [(index, result) for index, result in enumerate(results) if isinstance(result, BadPicture)]
+    bad = [(index, result.text) for index, result in enumerate(results) if isinstance(result, Refusal)]
     if bad:
         # The client asks again without the pictures that are named like this. ASCII: older stubs send nothing else.
-        text = "; ".join(f"picture {index}: {reason}" for index, reason in bad).encode("ascii", "replace").decode()
+        text = "; ".join(f"picture {index}: {why}" for index, why in bad).encode("ascii", "replace").decode()
         return pb_utils.InferenceResponse(error=pb_utils.TritonError(text, pb_utils.TritonError.INVALID_ARG))
-    good = [result for result in results if not isinstance(result, BadPicture)]
+    good = [result for result in results if not isinstance(result, Refusal)]
     return pb_utils.InferenceResponse([pb_utils.Tensor("pixels", np.stack(good))])
 
 
