@@ -14,9 +14,10 @@ ORIENTATION = 0x0112
 SIZES = ((1, 1), (223, 4000), (224, 224), (256, 256), (257, 256), (257, 400), (10000, 300), (6000, 4000))
 
 
-def photograph(size: tuple[int, int] = (500, 375)) -> Image.Image:
-    """A photograph with noise added: where pixels are equal, mistakes do not show."""
-    with Image.open(next(path for path in photographs.shipped() if path.name == "coffee.png")) as picture:
+def photograph(size: tuple[int, int] = (500, 375), number: int = 0) -> Image.Image:
+    """One of four photographs, with noise added: where pixels are equal, mistakes do not show."""
+    name = ("coffee.png", "chelsea.png", "astronaut.png", "grace_hopper.jpg")[number]
+    with Image.open(next(path for path in photographs.shipped() if path.name == name)) as picture:
         pixels = np.asarray(picture.convert("RGB").resize(size)).astype(np.int16)
     noise = np.random.default_rng(size[0]).integers(-20, 21, pixels.shape, np.int16)
     return Image.fromarray((pixels + noise).clip(0, 255).astype(np.uint8))

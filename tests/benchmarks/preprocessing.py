@@ -1,0 +1,255 @@
+"""What preprocessing costs, beside the naive reference: `python -m tests.benchmarks.preprocessing [FILE.json]`.
+
+CPU time per picture on one core. Every candidate and size has a process of its own, since glibc's allocator adapts to
+the largest picture that it has seen; blocks of all of them are interleaved, and ratios are medians over rounds.
+"""
+
+import argparse
+import json
+import os
+import random
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+from dataclasses import replace
+from functools import cache
+from itertools import cycle
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+from tests import pictures
+from tests.reference import reference
+
+from seresnext_client.preprocessing import preprocess
+from seresnext_export import photographs
+from seresnext_server.installation import ALLOCATOR
+
+SIZES = {"500x375": (500, 375), "1280x960": (1280, 960), "4000x3000": (4000, 3000)}
+MIX = {"500x375": 12, "1280x960": 5, "4000x3000": 1}  # of each size in one pass, shuffled
+BLOCK_S = 0.15
+ROUNDS = 15
+BATCH = 8
+
+
+def peer(image: bytes) -> Any:
+    """The fastest exact way that we know: libjpeg-turbo without Pillow, and torchvision's antialiased kernel."""
+    import simplejpeg
+    import torch
+
+    torch.set_num_threads(1)
+    pixels = simplejpeg.decode_jpeg(image, "RGB")
+    height, width = pixels.shape[:2]
+    short = min(width, height)
+    size = int(256 * height / short), int(256 * width / short)
+    tensor = torch.from_numpy(pixels).permute(2, 0, 1).unsqueeze(0)
+    resized = torch.nn.functional.interpolate(tensor, size, mode="bilinear", antialias=True)
+    top, left = (round((side - 224) / 2) for side in size)
+    return resized[0, :, top : top + 224, left : left + 224].permute(1, 2, 0).contiguous().numpy()
+
+
+CANDIDATES: dict[str, tuple[Callable[[bytes], Any], dict[str, str]]] = {
+    "reference": (reference, {}),
+    "reference, our allocator": (reference, ALLOCATOR),
+    "ours, default allocator": (preprocess, {}),
+    "ours": (preprocess, ALLOCATOR),
+    "simplejpeg + torch": (peer, ALLOCATOR),
+}
+
+
+@cache
+def images(size: str) -> list[bytes]:
+    """JPEGs of a size, of several photographs with noise; or the mix of sizes."""
+    if size == "mix":
+        mixed = [images(name)[number % 4] for name, count in MIX.items() for number in range(count)]
+        random.Random(0).shuffle(mixed)
+        return mixed
+    return [pictures.encode(pictures.photograph(SIZES[size], seed), "JPEG", quality=85) for seed in range(4)]
+
+
+def worker(candidate: str, size: str) -> None:
+    """Answer every line on standard input with the CPU seconds per picture of a block."""
+    function, chosen = CANDIDATES[candidate][0], cycle(images(size))
+    once = len(images(size))
+    start = time.process_time()
+    for _ in range(2 * once):
+        function(next(chosen))
+    passes = max(1, round(BLOCK_S / ((time.process_time() - start) / 2)))
+    for _ in sys.stdin:
+        start = time.process_time()
+        for _ in range(passes * once):
+            function(next(chosen))
+        print((time.process_time() - start) / (passes * once), flush=True)
+
+
+def interleaved(size: str, candidates: Sequence[str]) -> dict[str, list[float]]:
+    """Return the CPU seconds per picture of each candidate, a figure a round."""
+    command = [sys.executable, "-m", "tests.benchmarks.preprocessing", "--worker"]
+    clean = {name: value for name, value in os.environ.items() if name not in ALLOCATOR}
+    workers = {
+        name: subprocess.Popen(
+            [*command, name, size],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=clean | CANDIDATES[name][1],
+        )
+        for name in candidates
+    }
+    found: dict[str, list[float]] = {name: [] for name in candidates}
+    for number in range(ROUNDS + 1):  # the first warms up
+        for name in random.Random(number).sample(list(candidates), len(candidates)):
+            process = workers[name]
+            assert process.stdin is not None
+            assert process.stdout is not None
+            process.stdin.write("\n")
+            process.stdin.flush()
+            found[name].append(float(process.stdout.readline()))
+    for process in workers.values():
+        process.communicate()
+    return {name: figures[1:] for name, figures in found.items()}
+
+
+def speed() -> dict[str, Any]:
+    """Compare the candidates at every size."""
+    try:
+        import simplejpeg  # noqa: F401
+
+        candidates = list(CANDIDATES)
+    except ImportError:
+        candidates = [name for name in CANDIDATES if name != "simplejpeg + torch"]
+    result = {}
+    for size in [*SIZES, "mix"]:
+        found = interleaved(size, candidates)
+        result[size] = {
+            name: {
+                "cpu_ms": statistics.median(figures) * 1000,
+                "ratio": statistics.median(a / b for a, b in zip(found["reference"], figures, strict=True)),
+            }
+            for name, figures in found.items()
+        }
+    return result
+
+
+def parallel() -> dict[str, float]:
+    """Compare one thread with as many as there are cores, in this process."""
+    cores = len(os.sched_getaffinity(0))
+    batch = images("500x375") * 60
+
+    def measured(threads: int) -> tuple[float, float]:
+        with ThreadPoolExecutor(threads) as pool:
+            wall, cpu = time.perf_counter(), time.process_time()
+            list(pool.map(preprocess, batch))
+            return (time.perf_counter() - wall) / len(batch), (time.process_time() - cpu) / len(batch)
+
+    rounds = [(measured(1), measured(cores)) for _ in range(9)]
+    return {
+        "cores": cores,
+        "rate_ratio": statistics.median(one[0] / many[0] for one, many in rounds),
+        "cpu_ratio": statistics.median(many[1] / one[1] for one, many in rounds),
+    }
+
+
+def cpu_of(pid: int) -> float:
+    """Return the CPU seconds that a process and its children have used."""
+    total = sum(int(task.read_text().split()[0]) for task in Path(f"/proc/{pid}/task").glob("*/schedstat"))
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return total / 1e9 + sum(cpu_of(int(child)) for child in children)
+
+
+def server() -> dict[str, Any]:
+    """What stub and server add to the bare function, in requests of 8; and threads against processes."""
+    from tritonclient.grpc import InferenceServerClient, InferInput
+
+    from seresnext_export.build import Request, Weights, build
+    from seresnext_export.network import Architecture
+    from seresnext_export.random_weights import random_network
+    from seresnext_export.serving import FormatName, Serving
+    from seresnext_server.server import TritonServer
+
+    small = Request(
+        formats=(FormatName.ONNX,),
+        weights=Weights(
+            identity={"source": "small", "sha256": ""},
+            load=lambda: random_network(architecture=Architecture(blocks=(1,), widths=(32,))),
+        ),
+        pictures=tuple(photographs.shipped()[:3]),
+    )
+    batch = np.array([[image] for image in images("500x375") * (BATCH // 4)], np.object_)
+    tensor = InferInput("image", [BATCH, 1], "BYTES")
+    tensor.set_data_from_numpy(batch)
+    bare = interleaved("500x375", ["ours"])["ours"]
+    result: dict[str, Any] = {"bare_cpu_ms": statistics.median(bare) * 1000}
+    for instances in (1, 2):
+        with TemporaryDirectory() as folder:
+            target = Path(folder, "models")
+            request = replace(small, serving=Serving(step_instances=instances))
+            build(request, target, lambda _: nullcontext(), lambda: None)
+            with TritonServer(target) as running, InferenceServerClient(running.grpc_url) as client:
+
+                def ask(count: int, client: Any = client) -> None:
+                    with ThreadPoolExecutor(4) as pool:
+                        list(pool.map(lambda _: client.infer("seresnext101_preprocess", [tensor]), range(count)))
+
+                ask(50)
+                figures = []
+                for _ in range(9):
+                    wall, cpu = time.perf_counter(), cpu_of(running.pid)
+                    ask(60)
+                    seconds = time.perf_counter() - wall
+                    figures.append(((cpu_of(running.pid) - cpu) / 60 / BATCH, 60 * BATCH / seconds))
+        cpu_s, rate = (statistics.median(column) for column in zip(*figures, strict=True))
+        result[f"{instances} instance(s)"] = {
+            "cpu_ms": cpu_s * 1000,
+            "ratio": cpu_s / statistics.median(bare),
+            "pictures_per_s": rate,
+        }
+    return result
+
+
+def exactness() -> dict[str, dict[str, float]]:
+    """Return how far every kind of picture is from the reference, in levels of 255."""
+    kinds = {name: make() for name, make in pictures.KINDS.items()}
+    kinds |= {path.name: path.read_bytes() for path in photographs.shipped()}
+    found = {}
+    for name, image in kinds.items():
+        difference = np.abs(preprocess(image).astype(int) - reference(image))
+        found[name] = {"max": int(difference.max()), "mean": round(float(difference.mean()), 4)}
+    return found
+
+
+def table(result: dict[str, Any]) -> str:
+    """Return the figures as the README has them."""
+    names = [name for name in CANDIDATES if name in result["speed"]["mix"]]
+    lines = ["| CPU ms per JPEG on one core (x the reference) | " + " | ".join(result["speed"]) + " |"]
+    lines.append("|---|" + "---:|" * len(result["speed"]))
+    for name in names:
+        cells = (f"{sizes[name]['cpu_ms']:.2f} (x{sizes[name]['ratio']:.2f})" for sizes in result["speed"].values())
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else "")
+    parser.add_argument("file", nargs="?", type=Path, help="also write the figures here, as JSON")
+    parser.add_argument("--worker", nargs=2, metavar=("CANDIDATE", "SIZE"), help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.worker:
+        worker(*options.worker)
+        return
+    result = {"speed": speed(), "parallel": parallel(), "server": server(), "exactness": exactness()}
+    print(table(result))
+    print("\n" + json.dumps({key: result[key] for key in ("parallel", "server")}, indent=2))
+    worst = sorted(result["exactness"].items(), key=lambda item: (-item[1]["max"], -item[1]["mean"]))[:5]
+    print(f"\nof {len(result['exactness'])} pictures the five that differ most: {json.dumps(dict(worst), indent=2)}")
+    if options.file:
+        options.file.write_text(json.dumps(result, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
