@@ -3,9 +3,11 @@
 import itertools
 import json
 import os
+import random
 import re
+import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 from typing import Any, Self
@@ -15,32 +17,46 @@ from seresnext_client.errors import (
     ModelMissing,
     ModelNotReady,
     SeresnextClientError,
+    ServerOverloaded,
+    ServerTooSlow,
+    ServerUnreachable,
     UnusableImage,
 )
 from seresnext_client.prediction import Prediction, Result, parse
 from seresnext_client.sources import Source
-from seresnext_client.transports.base import Timeouts, Transport, WireProtocol
+from seresnext_client.transports.base import Endpoint, Rows, Timeouts, Tls, Transport, WireProtocol
 
 # The best first: what a GPU runs fastest, then what a CPU does.
 ENSEMBLES = tuple(f"seresnext101_{name}_ensemble" for name in ("tensorrt", "onnx", "torchscript"))
 BATCH_SIZE = 8  # where the cost of a request stops to matter
 CONCURRENCY = 4
+RETRIES = 2
+TIMEOUTS = Timeouts()
+FIRST_RETRY_S = 0.1  # doubled for each further one
 # How the preprocessing step names the pictures of a request that it cannot decode.
 BAD_PICTURE = re.compile(r"picture (\d+): (.*?)(?=; picture \d+: |$)", re.DOTALL)
 
 
-def connect(url: str | None, protocol: WireProtocol, timeouts: Timeouts) -> Transport:
+def connect(
+    url: str | None = None,
+    protocol: WireProtocol = WireProtocol.GRPC,
+    timeouts: Timeouts = TIMEOUTS,
+    *,
+    headers: Mapping[str, str] | None = None,
+    tls: Tls | None = None,
+) -> Transport:
     """Return a connection to `url`, or to where the environment says that the server is; nothing is sent yet."""
     address = url or os.environ.get(protocol.variable) or protocol.default_url
+    endpoint = Endpoint(url=address, timeouts=timeouts, headers=headers or {}, tls=tls)
     match protocol:  # the other protocol's library is never imported
         case WireProtocol.GRPC:
             from seresnext_client.transports.grpc import GrpcTransport
 
-            return GrpcTransport(address, timeouts)
+            return GrpcTransport(endpoint)
         case WireProtocol.HTTP:
             from seresnext_client.transports.http import HttpTransport
 
-            return HttpTransport(address, timeouts)
+            return HttpTransport(endpoint)
 
 
 class Classifier:
@@ -49,8 +65,10 @@ class Classifier:
     Without `model` it takes the best ensemble that is ready. Raises ServerUnreachable and ServerRefused.
     """
 
-    def __init__(self, transport: Transport, model: str | None = None) -> None:
-        self._transport = transport
+    def __init__(
+        self, transport: Transport, model: str | None = None, *, version: str = "", retries: int = RETRIES
+    ) -> None:
+        self._transport, self._version, self._retries = transport, version, retries
         self.model = model or self._best()
 
     def __enter__(self) -> Self:
@@ -122,13 +140,24 @@ class Classifier:
                 results[position] = Result(name, self.model, answer)
         return [results[position] for position in range(len(sources))]
 
+    def _infer(self, images: Sequence[bytes], top: int) -> Rows:
+        """Ask, and ask again where the server may only be busy, restarting, or gone for a moment."""
+        for attempt in range(self._retries):
+            try:
+                return self._transport.infer(self.model, images, top, self._version)
+            except ServerTooSlow:  # to wait as long once more would not be quicker
+                raise
+            except (ServerOverloaded, ServerUnreachable):
+                time.sleep(FIRST_RETRY_S * 2**attempt * random.uniform(0.5, 1.5))  # noqa: S311  (not a secret)
+        return self._transport.infer(self.model, images, top, self._version)
+
     def _ask(self, images: dict[int, bytes], top: int) -> dict[int, tuple[Prediction, ...] | str]:
         """Return the predictions, or what the server says is wrong, for each picture."""
         if not images:
             return {}
         positions = list(images)
         try:
-            rows = self._transport.infer(self.model, list(images.values()), top)
+            rows = self._infer(list(images.values()), top)
         except InvalidPictures as error:
             named = {positions[int(index)]: reason for index, reason in BAD_PICTURE.findall(str(error))}
             if len(images) == 1:

@@ -1,6 +1,9 @@
 """Where pictures come from: files, folders, globs, URLs and standard input; one is read when its turn comes."""
 
+import contextlib
 import glob
+import os
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -14,6 +17,14 @@ MAX_BYTES = 64 << 20  # what the preprocessing step takes at most
 CHUNK = 1 << 16
 URL_TIMEOUT_S = 30.0
 REDIRECTS = 5
+
+
+# How the pictures begin that the preprocessing step reads: JPEG, PNG, GIF, BMP, TIFF, WebP, AVIF, PPM.
+MAGIC = re.compile(
+    rb"\xff\xd8\xff|\x89PNG\r\n\x1a\n|GIF8|BM|II[*+]\0|MM\0[*+]|RIFF....WEBP|....ftypavi[fs]|P[1-6]\s", re.DOTALL
+)
+# And archives, which people try.
+ARCHIVE = re.compile(rb"PK\x03\x04|\x1f\x8b|BZh|\xfd7zXZ|7z\xbc\xaf|Rar!")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +43,47 @@ def sources(names: Iterable[str]) -> Iterator[Source]:
         elif name.startswith(("http://", "https://")):
             yield Source(name, partial(_read_url, name))
         elif Path(name).is_dir():
-            yield from (_file(path) for path in sorted(Path(name).rglob("*")) if path.is_file())
+            yield from _folder(Path(name))
         elif not Path(name).exists() and glob.has_magic(name):
             yield from _matches(name)
         else:
             yield _file(Path(name))
+
+
+def listed(path: Path) -> Iterator[str]:
+    """Return the names in a file, one a line, as they are needed; `-` is standard input."""
+    try:
+        with contextlib.nullcontext(sys.stdin) if str(path) == STDIN else path.open(encoding="utf-8") as file:
+            for line in file:
+                if name := line.rstrip("\r\n"):
+                    yield name
+    except (OSError, UnicodeDecodeError) as error:
+        message = f"cannot read the names in {path}: {error.strerror if isinstance(error, OSError) else 'not UTF-8'}"
+        raise UnusableImage(message) from error
+
+
+def _folder(path: Path) -> Iterator[Source]:
+    """Yield the pictures below a folder, in order; what does not begin as a picture does is passed over."""
+    found = False
+    for folder, folders, names in os.walk(path):
+        folders.sort()
+        for file in sorted(Path(folder, name) for name in names):
+            if _looks_like_a_picture(file):
+                found = True
+                yield _file(file)
+    if not found:
+        yield Source(str(path), partial(_refuse, "no picture in this folder"))
+
+
+def _looks_like_a_picture(path: Path) -> bool:
+    """Whether a file begins as a picture does; one that cannot be read may be one, and says so when it is read."""
+    if not path.is_file():
+        return False
+    try:
+        with path.open("rb") as file:
+            return MAGIC.match(file.read(16)) is not None
+    except OSError:
+        return True
 
 
 def _file(path: Path) -> Source:
@@ -54,9 +101,12 @@ def _read_file(path: Path) -> bytes:
     try:
         if (size := path.stat().st_size) > MAX_BYTES:
             _refuse(f"the file has {size} bytes, more than {MAX_BYTES}")
-        return path.read_bytes()
+        content = path.read_bytes()
     except OSError as error:
         raise UnusableImage(f"cannot be read: {error.strerror}") from error
+    if ARCHIVE.match(content):
+        _refuse("an archive, not a picture: unpack it and give the folder")
+    return content
 
 
 def _read_stdin() -> bytes:

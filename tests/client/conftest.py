@@ -37,7 +37,7 @@ class FakeTransport:
     def config(self, model: str) -> dict[str, Any]:
         return {"parameters": self.parameters}
 
-    def infer(self, model: str, images: Sequence[bytes], top: int) -> Rows:
+    def infer(self, model: str, images: Sequence[bytes], top: int, version: str = "") -> Rows:
         self.batches.append(list(images))
         self.before()
         bad = {index: image for index, image in enumerate(images) if image.startswith(b"bad")}

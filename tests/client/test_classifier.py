@@ -7,8 +7,16 @@ from functools import partial
 
 import pytest
 
-from seresnext_client.classifier import Classifier
-from seresnext_client.errors import ModelNotReady, ServerUnreachable, UnusableImage
+from seresnext_client.classifier import RETRIES, Classifier
+from seresnext_client.errors import (
+    ModelNotReady,
+    SeresnextClientError,
+    ServerOverloaded,
+    ServerRefused,
+    ServerTooSlow,
+    ServerUnreachable,
+    UnusableImage,
+)
 from seresnext_client.prediction import Prediction
 from seresnext_client.sources import Source
 
@@ -67,7 +75,29 @@ def test_another_failure_is_not_multiplied() -> None:
     transport = FakeTransport(before=die)
     with pytest.raises(ServerUnreachable):
         list(Classifier(transport).results(numbers(1000), batch_size=1, concurrency=2))
-    assert len(transport.batches) <= 4
+    assert len(transport.batches) <= 4 * (RETRIES + 1)
+
+
+@pytest.mark.parametrize("error", [ServerUnreachable("gone"), ServerOverloaded("busy")])
+def test_what_may_pass_is_tried_again(error: SeresnextClientError) -> None:
+    errors = [error, error]
+
+    def before() -> None:
+        if errors:
+            raise errors.pop()
+
+    assert Classifier(FakeTransport(before=before)).classify(b"7")[0].index == 7
+
+
+@pytest.mark.parametrize("error", [ServerTooSlow("slow"), ServerRefused("no")])
+def test_what_will_not_pass_is_not_tried_again(error: SeresnextClientError) -> None:
+    def before() -> None:
+        raise error
+
+    transport = FakeTransport(before=before)
+    with pytest.raises(type(error)):
+        Classifier(transport).classify(b"7")
+    assert len(transport.batches) == 1
 
 
 def test_no_more_requests_are_under_way_than_allowed() -> None:

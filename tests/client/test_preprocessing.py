@@ -158,9 +158,9 @@ def mutations(count: int, seed: int) -> Iterator[bytes]:
     files = [pictures.KINDS[name]() for name in dice.sample(kinds, min(len(kinds), count))]
     for number in range(count):
         content = bytearray(files[number % len(files)])
-        for _ in range(dice.randint(1, 8)):
+        for _ in range(dice.randint(1, 3)):
             # Headers are short and decide most.
-            position = dice.randrange(dice.choice((64, 1024, len(content))) % len(content) + 1)
+            position = dice.randrange(dice.choice((64, 1024, len(content), len(content))) % len(content) + 1)
             match dice.randrange(4):
                 case 0:
                     content[position : position + 1] = bytes([dice.randrange(256)])

@@ -9,9 +9,12 @@ import pytest
 
 from seresnext_client import sources as module
 from seresnext_client.errors import UnusableImage
-from seresnext_client.sources import Source, sources
+from seresnext_client.sources import Source, listed, sources
 
+from .. import pictures
 from .conftest import Site
+
+JPEG = b"\xff\xd8\xff"
 
 
 @pytest.fixture
@@ -19,7 +22,7 @@ def folder(tmp_path: Path) -> Path:
     for name in ("b.jpg", "a.jpg", "deep/c.jpg"):
         path = tmp_path / name
         path.parent.mkdir(exist_ok=True)
-        path.write_bytes(name.encode())
+        path.write_bytes(JPEG + name.encode())
     return tmp_path
 
 
@@ -65,7 +68,40 @@ def test_a_file_that_is_too_large_is_not_read(folder: Path, monkeypatch: pytest.
 
 def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
-    assert names(tmp_path) == []
+    (source,) = sources([str(tmp_path)])
+    assert refusal(source) == "no picture in this folder"
+
+
+def test_a_folder_gives_its_pictures_whatever_they_are_called(folder: Path) -> None:
+    (folder / "notes.jpg").write_text("text")
+    (folder / "picture without a name").write_bytes(b"\x89PNG\r\n\x1a\n")
+    (folder / "empty.png").write_bytes(b"")
+    found = [Path(name).name for name in names(folder)]
+    assert found == ["a.jpg", "b.jpg", "picture without a name", "c.jpg"]
+
+
+@pytest.mark.parametrize("kind", [kind for kind in pictures.KINDS if "x" not in kind.split()[-1]])
+def test_every_kind_of_picture_is_found_in_a_folder(kind: str, tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(pictures.KINDS[kind]())
+    assert names(tmp_path) == [str(tmp_path / "file")]
+
+
+def test_an_archive_is_refused_in_words(folder: Path) -> None:
+    (folder / "pictures.zip").write_bytes(b"PK\x03\x04")
+    (source,) = sources([str(folder / "pictures.zip")])
+    assert refusal(source) == "an archive, not a picture: unpack it and give the folder"
+
+
+def test_a_file_of_names_is_read_line_by_line(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "names").write_text("a.jpg\r\n\nünter wegs.jpg\n")
+    assert list(listed(folder / "names")) == ["a.jpg", "ünter wegs.jpg"]
+    monkeypatch.setattr(sys, "stdin", io.StringIO("b.jpg\n"))
+    assert list(listed(Path("-"))) == ["b.jpg"]
+    with pytest.raises(UnusableImage, match=r"cannot read the names in .*: No such file"):
+        list(listed(folder / "nothing"))
+    (folder / "names").write_bytes(b"\xff\xfe")
+    with pytest.raises(UnusableImage, match="not UTF-8"):
+        list(listed(folder / "names"))
 
 
 def test_standard_input_is_a_picture(monkeypatch: pytest.MonkeyPatch) -> None:

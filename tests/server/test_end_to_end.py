@@ -169,3 +169,37 @@ def test_an_unknown_model_ends_with_7(server: TritonServer, grace_hopper: Path) 
         finished = run(server, "classify", "--protocol", protocol, "--model", "nothing", grace_hopper)
         assert finished.returncode == 7
         assert finished.stderr.startswith("error: no model nothing at ")
+
+
+def test_names_come_from_a_file_too(server: TritonServer, grace_hopper: Path, tmp_path: Path) -> None:
+    (tmp_path / "names").write_text(f"{grace_hopper}\n{grace_hopper}\n")
+    finished = run(server, "classify", "--from-file", tmp_path / "names", "--output", "csv", "--top", "1")
+    assert finished.returncode == 0
+    assert len(finished.stdout.splitlines()) == 3
+
+
+def test_a_version_that_is_not_served_ends_with_7(server: TritonServer, grace_hopper: Path) -> None:
+    for protocol in WireProtocol:
+        for version, code in (("9", 7), ("1", 0)):
+            finished = run(server, "classify", "--protocol", protocol, "--model-version", version, grace_hopper)
+            assert finished.returncode == code
+
+
+def test_a_closed_pipe_ends_quietly(server: TritonServer, pictures: list[Path]) -> None:
+    environment = os.environ | {"SERESNEXT_URL": server.grpc_url}
+    command = [str(CLIENT), "classify", "--batch-size", "1", *map(str, pictures)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.readline()
+        process.stdout.close()
+        assert b"Traceback" not in process.stderr.read()
+        assert process.wait(60) == 128 + 13
+
+
+def test_tls_to_a_server_without_it_ends_with_6(server: TritonServer, grace_hopper: Path) -> None:
+    for protocol in WireProtocol:
+        finished = run(server, "classify", "--tls", "--protocol", protocol, grace_hopper)
+        assert finished.returncode == 6
+        assert finished.stderr.startswith("error: TLS with ")
+        assert len(finished.stderr.splitlines()) == 1

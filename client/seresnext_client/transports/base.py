@@ -1,12 +1,15 @@
 """What a wire has to offer; which of them it is, is decided once."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import StrEnum
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+from seresnext_client.errors import ServerUnreachable
 
 INPUT = "image"  # (N, 1) encoded pictures, of an ensemble
 OUTPUT = "probabilities"
@@ -41,6 +44,36 @@ class Timeouts:
     infer_s: float = 60.0
 
 
+@dataclass(frozen=True)
+class Tls:
+    """Files in PEM form; without `ca` the system's authorities are trusted (gRPC: its own list).
+
+    Raises ServerUnreachable for one that cannot be read.
+    """
+
+    ca: Path | None = None
+    certificate: Path | None = None
+    key: Path | None = None
+
+    def __post_init__(self) -> None:
+        for path in filter(None, (self.ca, self.certificate, self.key)):
+            try:
+                path.open("rb").close()
+            except OSError as error:
+                message = f"cannot read {path} for TLS: {error.strerror}"
+                raise ServerUnreachable(message) from error
+
+
+@dataclass(frozen=True, kw_only=True)
+class Endpoint:
+    """Where a server is, and how it wants to be talked to."""
+
+    url: str
+    timeouts: Timeouts = Timeouts()
+    headers: Mapping[str, str] = field(default_factory=dict)
+    tls: Tls | None = None
+
+
 class Transport(Protocol):
     """A connection to a server. Each method raises ServerUnreachable or ServerRefused; `infer` is safe in threads."""
 
@@ -50,7 +83,7 @@ class Transport(Protocol):
     def config(self, model: str) -> dict[str, Any]:
         """Return the configuration of `model`, with the parameters under `parameters` as a plain dict of strings."""
 
-    def infer(self, model: str, images: Sequence[bytes], top: int) -> Rows:
+    def infer(self, model: str, images: Sequence[bytes], top: int, version: str = "") -> Rows:
         """Return the `top` classes of each encoded picture, as (N, top) of `value:index:label`."""
 
     def close(self) -> None:

@@ -1,7 +1,10 @@
 """Triton over gRPC."""
 
+import os
 from collections.abc import Sequence
 from typing import Any, NoReturn
+
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # what it logs, it also raises
 
 import grpc
 from tritonclient.grpc import InferenceServerClient, InferInput, InferRequestedOutput
@@ -16,40 +19,55 @@ from seresnext_client.errors import (
     ServerTooSlow,
     ServerUnreachable,
 )
-from seresnext_client.transports.base import INPUT, OUTPUT, START, Rows, Timeouts, encoded
+from seresnext_client.transports.base import INPUT, OUTPUT, START, Endpoint, Rows, encoded
 
 
 class GrpcTransport:
     """One channel, which all threads share."""
 
-    def __init__(self, url: str, timeouts: Timeouts) -> None:
-        self._url, self._timeouts = url, timeouts
-        self._client = InferenceServerClient(url)
+    def __init__(self, endpoint: Endpoint) -> None:
+        self._url, self._timeouts, tls = endpoint.url, endpoint.timeouts, endpoint.tls
+        self._headers = {name.lower(): value for name, value in endpoint.headers.items()}  # as HTTP/2 wants them
+        files = (tls.ca, tls.key, tls.certificate) if tls else (None, None, None)
+        ca, key, certificate = (str(path) if path else None for path in files)
+        self._client = InferenceServerClient(
+            self._url, ssl=tls is not None, root_certificates=ca, private_key=key, certificate_chain=certificate
+        )
 
     def is_ready(self, model: str) -> bool:
         """Whether the server answers requests for `model`."""
         try:
-            return bool(self._client.is_model_ready(model, client_timeout=self._timeouts.ready_s))
+            return bool(
+                self._client.is_model_ready(model, headers=self._headers, client_timeout=self._timeouts.ready_s)
+            )
         except InferenceServerException as error:
             self._raise(error, model)
 
     def config(self, model: str) -> dict[str, Any]:
         """Return the configuration of `model`."""
         try:
-            answer = self._client.get_model_config(model, as_json=True, client_timeout=self._timeouts.ready_s)
+            answer = self._client.get_model_config(
+                model, as_json=True, headers=self._headers, client_timeout=self._timeouts.ready_s
+            )
         except InferenceServerException as error:
             self._raise(error, model)
         config: dict[str, Any] = answer["config"]
         config["parameters"] = {key: value["string_value"] for key, value in config.get("parameters", {}).items()}
         return config
 
-    def infer(self, model: str, images: Sequence[bytes], top: int) -> Rows:
+    def infer(self, model: str, images: Sequence[bytes], top: int, version: str = "") -> Rows:
         """Return the `top` classes of each encoded picture."""
         tensor = InferInput(INPUT, [len(images), 1], "BYTES")
         tensor.set_data_from_numpy(encoded(images))
         output = InferRequestedOutput(OUTPUT, class_count=top)
         try:
-            answer = self._client.infer(model, [tensor], outputs=[output], client_timeout=self._timeouts.infer_s)
+            answer = self._client.infer(
+                model,
+                [tensor],
+                model_version=version,
+                outputs=[output],
+                **self._options(self._timeouts.infer_s),
+            )
         except InferenceServerException as error:
             self._raise(error, model)
         rows: Rows = answer.as_numpy(OUTPUT)
@@ -58,6 +76,9 @@ class GrpcTransport:
     def close(self) -> None:
         """Close the channel."""
         self._client.close()
+
+    def _options(self, timeout_s: float) -> dict[str, Any]:
+        return {"headers": self._headers, "client_timeout": timeout_s}
 
     def _raise(self, error: InferenceServerException, model: str) -> NoReturn:
         raise translate(error.status() or "", error.message() or "", self._url, model) from error

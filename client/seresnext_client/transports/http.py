@@ -19,7 +19,7 @@ from seresnext_client.errors import (
     ServerTooSlow,
     ServerUnreachable,
 )
-from seresnext_client.transports.base import INPUT, OUTPUT, START, Rows, Timeouts, encoded
+from seresnext_client.transports.base import INPUT, OUTPUT, START, Endpoint, Rows, encoded
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
 CONNECTIONS = 64  # kept for reuse; more are made when more threads ask
@@ -28,13 +28,17 @@ CONNECTIONS = 64  # kept for reuse; more are made when more threads ask
 class HttpTransport:
     """A pool of connections, which all threads share."""
 
-    def __init__(self, url: str, timeouts: Timeouts) -> None:
-        self._url, self._timeouts = url, timeouts
-        address = url if "://" in url else f"http://{url}"
+    def __init__(self, endpoint: Endpoint) -> None:
+        self._url, self._timeouts, self._headers = endpoint.url, endpoint.timeouts, dict(endpoint.headers)
+        address = self._url if "://" in self._url else f"http{'s' * bool(endpoint.tls)}://{self._url}"
+        files: dict[str, Any] = {}
+        if endpoint.tls:
+            named = {"ca_certs": endpoint.tls.ca, "cert_file": endpoint.tls.certificate, "key_file": endpoint.tls.key}
+            files = {name: str(path) for name, path in named.items() if path}
         try:
-            self._pool = urllib3.connection_from_url(address, maxsize=CONNECTIONS, retries=False)
+            self._pool = urllib3.connection_from_url(address, maxsize=CONNECTIONS, retries=False, **files)
         except (exceptions.LocationParseError, exceptions.LocationValueError) as error:
-            message = f"{url} is not the address of a server: give HOST:PORT with --url"
+            message = f"{self._url} is not the address of a server: give HOST:PORT with --url"
             raise ServerUnreachable(message) from error
 
     def is_ready(self, model: str) -> bool:
@@ -52,14 +56,14 @@ class HttpTransport:
         config["parameters"] = {key: value["string_value"] for key, value in config.get("parameters", {}).items()}
         return config
 
-    def infer(self, model: str, images: Sequence[bytes], top: int) -> Rows:
+    def infer(self, model: str, images: Sequence[bytes], top: int, version: str = "") -> Rows:
         """Return the `top` classes of each encoded picture."""
         tensor = InferInput(INPUT, [len(images), 1], "BYTES")
         tensor.set_data_from_numpy(encoded(images))
         output = InferRequestedOutput(OUTPUT, class_count=top)
         body, header_length = InferenceServerClient.generate_request_body([tensor], outputs=[output])
         headers = {HEADER_LENGTH: str(header_length), "Content-Type": "application/octet-stream"}
-        path = f"/v2/models/{quote(model)}/infer"
+        path = f"/v2/models/{quote(model)}{f'/versions/{quote(version)}' if version else ''}/infer"
         response = self._request("POST", path, model, self._timeouts.infer_s, bytes(body), headers)
         try:
             answer = InferenceServerClient.parse_response_body(
@@ -96,7 +100,12 @@ class HttpTransport:
         timeout = urllib3.Timeout(connect=self._timeouts.ready_s, read=timeout_s)
         try:
             response = self._pool.request(
-                method, path, body=body or None, headers=headers, timeout=timeout, redirect=False
+                method,
+                path,
+                body=body or None,
+                headers=self._headers | (headers or {}),
+                timeout=timeout,
+                redirect=False,
             )
         except exceptions.NewConnectionError as error:
             raise ServerUnreachable(f"no server at {where}; {START}") from error
