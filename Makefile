@@ -47,7 +47,10 @@ check: $(READY) ## Lint, formatting, types, the README's --help texts
 test: $(READY) ## Run the tests, with a full-size build and a real tritonserver
 	$(BIN)/python -m pytest
 
+soak: $(READY) ## Run the tests that take minutes
+	$(BIN)/python -m pytest -m soak
+
 clean: ## Remove .venv and everything that was built
 	rm -rf $(VENV) $(REPOSITORY)/seresnext101_*
 
-.PHONY: help demo export serve install check test clean
+.PHONY: help demo export serve install check test soak clean
