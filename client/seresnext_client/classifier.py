@@ -37,6 +37,11 @@ FIRST_RETRY_S = 0.1  # doubled for each further one
 BAD_PICTURE = re.compile(r"picture (\d+): (.*?)(?=; picture \d+: |$)", re.DOTALL)
 
 
+def address(url: str | None, protocol: WireProtocol) -> str:
+    """Return where a server is: what was asked for, else the environment's word, else Triton's own port."""
+    return url or os.environ.get(protocol.variable) or protocol.default_url
+
+
 def connect(
     url: str | None = None,
     protocol: WireProtocol = WireProtocol.GRPC,
@@ -46,8 +51,7 @@ def connect(
     tls: Tls | None = None,
 ) -> Transport:
     """Return a connection to `url`, or to where the environment says that the server is; nothing is sent yet."""
-    address = url or os.environ.get(protocol.variable) or protocol.default_url
-    endpoint = Endpoint(url=address, timeouts=timeouts, headers=headers or {}, tls=tls)
+    endpoint = Endpoint(url=address(url, protocol), timeouts=timeouts, headers=headers or {}, tls=tls)
     match protocol:  # the other protocol's library is never imported
         case WireProtocol.GRPC:
             from seresnext_client.transports.grpc import GrpcTransport

@@ -1,19 +1,29 @@
 """`seresnext-client`: the command line of the client."""
 
 from collections.abc import Iterable, Iterator
+from contextlib import closing
+from enum import StrEnum
 from itertools import chain
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from seresnext_client.classifier import BATCH_SIZE, CONCURRENCY, RETRIES, Classifier, connect
+from seresnext_client.classifier import BATCH_SIZE, CONCURRENCY, RETRIES, Classifier, address, connect
 from seresnext_client.commands import ErrorGroup
 from seresnext_client.errors import ExitCode
 from seresnext_client.output import Output, write
 from seresnext_client.prediction import Result
 from seresnext_client.sources import listed, sources
 from seresnext_client.transports.base import Timeouts, Tls, WireProtocol
+
+
+class StatusOutput(StrEnum):
+    """The forms in which a status is printed."""
+
+    TABLE = "table"
+    JSON = "json"
+
 
 app = typer.Typer(cls=ErrorGroup, no_args_is_help=True, add_completion=False, rich_markup_mode=None)
 
@@ -44,6 +54,7 @@ Retries = Annotated[
     int, typer.Option(min=0, max=10, metavar="N", envvar="SERESNEXT_RETRIES", help="Of a request that may be repeated.")
 ]
 Header = Annotated[list[str], typer.Option(metavar="NAME:VALUE", help="Sent with every request; may be repeated.")]
+StatusOutputOption = Annotated[StatusOutput, typer.Option(help="How to print it.")]
 TlsFlag = Annotated[bool, typer.Option("--tls", envvar="SERESNEXT_TLS", help="Talk TLS.")]
 TlsFile = Annotated[Path | None, typer.Option(metavar="PEM", help="TLS, with this file.")]
 
@@ -93,6 +104,35 @@ def classify(
         write(count.watch(results), output)
     if count.failed:
         raise typer.Exit(ExitCode.UNUSABLE_INPUT)
+
+
+@app.command()
+def status(
+    url: Url = None,
+    protocol: Protocol = WireProtocol.GRPC,
+    output: StatusOutputOption = StatusOutput.TABLE,
+    timeout: Timeout = Timeouts.ready_s,
+    header: Header = [],  # noqa: B006  (typer copies it)
+    tls: TlsFlag = False,
+    tls_ca: TlsFile = None,
+    tls_cert: TlsFile = None,
+    tls_key: TlsFile = None,
+) -> None:
+    """Print what a server serves, whose weights, and what it was asked."""
+    from seresnext_client import status as states
+
+    transport = connect(
+        url,
+        protocol,
+        Timeouts(ready_s=timeout),
+        headers=dict(map(_header, header)),
+        tls=Tls(tls_ca, tls_cert, tls_key) if tls or tls_ca or tls_cert or tls_key else None,
+    )
+    with closing(transport):
+        found = states.status(transport, address(url, protocol))
+    typer.echo(states.as_json(found) if output is StatusOutput.JSON else "\n".join(states.lines(found)))
+    if not found.ready:
+        raise typer.Exit(ExitCode.UNREACHABLE)
 
 
 def _header(text: str) -> tuple[str, str]:

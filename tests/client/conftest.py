@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from seresnext_client.errors import InvalidPictures, ModelMissing
+from seresnext_client.errors import InvalidPictures, ModelMissing, ServerRefused
 from seresnext_client.transports.base import Rows
 
 
@@ -28,6 +28,7 @@ class FakeTransport:
     before: Callable[[], None] = lambda: None
     batches: list[list[bytes]] = field(default_factory=list)
     closed: bool = False
+    restricted: bool = False
 
     def is_ready(self, model: str) -> bool:
         if "torchscript" in model and model not in self.ready:
@@ -36,6 +37,22 @@ class FakeTransport:
 
     def config(self, model: str) -> dict[str, Any]:
         return {"parameters": self.parameters}
+
+    def metadata(self) -> dict[str, Any]:
+        return {"name": "fake", "version": "1"}
+
+    def is_server_ready(self) -> bool:
+        return True
+
+    def index(self) -> list[dict[str, Any]]:
+        if self.restricted:
+            raise ServerRefused("restricted")
+        return [{"name": name, "version": "1", "state": "READY"} for name in self.ready]
+
+    def statistics(self) -> list[dict[str, Any]]:
+        durations = {"queue": {"count": 4, "ns": 8_000_000}, "compute_infer": {"count": 2, "ns": 20_000_000}}
+        counts = {"inference_count": "8", "execution_count": "2", "inference_stats": durations}  # gRPC's are strings
+        return [{"name": name, "version": "1"} | counts for name in self.ready]
 
     def infer(self, model: str, images: Sequence[bytes], top: int, version: str = "") -> Rows:
         self.batches.append(list(images))

@@ -203,3 +203,18 @@ def test_tls_to_a_server_without_it_ends_with_6(server: TritonServer, grace_hopp
         assert finished.returncode == 6
         assert finished.stderr.startswith("error: TLS with ")
         assert len(finished.stderr.splitlines()) == 1
+
+
+def test_the_status_is_the_same_over_both_protocols(server: TritonServer) -> None:
+    found = {}
+    for protocol in WireProtocol:
+        finished = run(server, "status", "--protocol", protocol, "--output", "json")
+        assert finished.returncode == 0, finished.stderr
+        found[protocol] = json.loads(finished.stdout)
+        found[protocol].pop("url")
+    assert found[WireProtocol.GRPC] == found[WireProtocol.HTTP]
+    models = {model["name"]: model for model in found[WireProtocol.GRPC]["models"]}
+    assert set(ENSEMBLES) < set(models)
+    assert models["seresnext101_onnx"]["weights"] == "random"
+    assert models["seresnext101_onnx"]["max_difference"] < 1e-3
+    assert models["seresnext101_onnx"]["pictures"] > 0

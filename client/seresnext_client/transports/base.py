@@ -83,6 +83,18 @@ class Transport(Protocol):
     def config(self, model: str) -> dict[str, Any]:
         """Return the configuration of `model`, with the parameters under `parameters` as a plain dict of strings."""
 
+    def metadata(self) -> dict[str, Any]:
+        """Return the server's `name` and `version`."""
+
+    def is_server_ready(self) -> bool:
+        """Whether every model that the server was told to load is loaded."""
+
+    def index(self) -> list[dict[str, Any]]:
+        """Return the repository's models: `name`, and where they were tried `version`, `state` and `reason`."""
+
+    def statistics(self) -> list[dict[str, Any]]:
+        """Return what the loaded models did, as Triton's statistics extension has it."""
+
     def infer(self, model: str, images: Sequence[bytes], top: int, version: str = "") -> Rows:
         """Return the `top` classes of each encoded picture, as (N, top) of `value:index:label`."""
 

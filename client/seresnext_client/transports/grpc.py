@@ -1,7 +1,7 @@
 """Triton over gRPC."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # what it logs, it also raises
@@ -54,6 +54,35 @@ class GrpcTransport:
         config: dict[str, Any] = answer["config"]
         config["parameters"] = {key: value["string_value"] for key, value in config.get("parameters", {}).items()}
         return config
+
+    def metadata(self) -> dict[str, Any]:
+        """Return the server's `name` and `version`."""
+        found: dict[str, Any] = self._told(self._client.get_server_metadata)
+        return found
+
+    def is_server_ready(self) -> bool:
+        """Whether every model that the server was told to load is loaded."""
+        try:
+            return bool(self._client.is_server_ready(**self._options(self._timeouts.ready_s)))
+        except InferenceServerException as error:
+            self._raise(error, "")
+
+    def index(self) -> list[dict[str, Any]]:
+        """Return the models of the repository."""
+        found: list[dict[str, Any]] = self._told(self._client.get_model_repository_index).get("models", [])
+        return found
+
+    def statistics(self) -> list[dict[str, Any]]:
+        """Return what the loaded models did."""
+        found: list[dict[str, Any]] = self._told(self._client.get_inference_statistics).get("model_stats", [])
+        return found
+
+    def _told(self, ask: Callable[..., Any]) -> dict[str, Any]:
+        try:
+            answer: dict[str, Any] = ask(as_json=True, **self._options(self._timeouts.ready_s))
+        except InferenceServerException as error:
+            self._raise(error, "")
+        return answer
 
     def infer(self, model: str, images: Sequence[bytes], top: int, version: str = "") -> Rows:
         """Return the `top` classes of each encoded picture."""

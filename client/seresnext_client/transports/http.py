@@ -56,6 +56,29 @@ class HttpTransport:
         config["parameters"] = {key: value["string_value"] for key, value in config.get("parameters", {}).items()}
         return config
 
+    def metadata(self) -> dict[str, Any]:
+        """Return the server's `name` and `version`."""
+        return self._json(self._request("GET", "/v2", "", self._timeouts.ready_s).data)
+
+    def is_server_ready(self) -> bool:
+        """Whether every model that the server was told to load is loaded."""
+        try:
+            self._request("GET", "/v2/health/ready", "", self._timeouts.ready_s)
+        except InvalidPictures:  # 400 is how Triton says no
+            return False
+        return True
+
+    def index(self) -> list[dict[str, Any]]:
+        """Return the models of the repository."""
+        response = self._request("POST", "/v2/repository/index", "", self._timeouts.ready_s)
+        return self._list(response.data)
+
+    def statistics(self) -> list[dict[str, Any]]:
+        """Return what the loaded models did."""
+        response = self._request("GET", "/v2/models/stats", "", self._timeouts.ready_s)
+        found: list[dict[str, Any]] = self._json(response.data).get("model_stats", [])
+        return found
+
     def infer(self, model: str, images: Sequence[bytes], top: int, version: str = "") -> Rows:
         """Return the `top` classes of each encoded picture."""
         tensor = InferInput(INPUT, [len(images), 1], "BYTES")
@@ -123,13 +146,22 @@ class HttpTransport:
         return response
 
     def _json(self, body: bytes) -> dict[str, Any]:
-        try:
-            found = json.loads(body)
-        except ValueError as error:
-            raise self._not_triton() from error
+        found = self._parsed(body)
         if not isinstance(found, dict):
             raise self._not_triton()
         return found
+
+    def _list(self, body: bytes) -> list[dict[str, Any]]:
+        found = self._parsed(body)
+        if not isinstance(found, list) or not all(isinstance(one, dict) and "name" in one for one in found):
+            raise self._not_triton()
+        return found
+
+    def _parsed(self, body: bytes) -> Any:
+        try:
+            return json.loads(body)
+        except ValueError as error:
+            raise self._not_triton() from error
 
     def _not_triton(self) -> ServerUnreachable:
         message = f"what answers at {self._url} is not a Triton server's HTTP: is this its gRPC port, or a proxy?"
