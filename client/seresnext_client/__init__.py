@@ -11,7 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from seresnext_client.classifier import Classifier, connect
+    from seresnext_client.classifier import Classifier, Preprocess, connect
     from seresnext_client.errors import SeresnextClientError
     from seresnext_client.prediction import Prediction, Result
     from seresnext_client.sources import Source, sources
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Classifier",
     "Prediction",
+    "Preprocess",
     "Result",
     "SeresnextClientError",
     "Source",
@@ -31,7 +32,7 @@ __all__ = [
 ]
 
 HOMES = {
-    "classifier": ("Classifier", "connect"),
+    "classifier": ("Classifier", "Preprocess", "connect"),
     "errors": ("SeresnextClientError",),
     "prediction": ("Prediction", "Result"),
     "sources": ("Source", "sources"),

@@ -1,62 +1,66 @@
 """`seresnext-client`: the command line of the client."""
 
-from collections.abc import Iterable, Iterator
-from contextlib import closing
+import inspect
+import json
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import asdict
 from enum import StrEnum
+from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from seresnext_client.classifier import BATCH_SIZE, CONCURRENCY, RETRIES, Classifier, address, connect
-from seresnext_client.commands import ErrorGroup
+from seresnext_client.classifier import BATCH_SIZE, CONCURRENCY, RETRIES, Classifier, Preprocess, connect
+from seresnext_client.commands import ErrorGroup, PanelCommand
 from seresnext_client.errors import ExitCode
 from seresnext_client.output import Output, write
 from seresnext_client.prediction import Result
+from seresnext_client.progress import tracked
 from seresnext_client.sources import listed, sources
-from seresnext_client.transports.base import Timeouts, Tls, WireProtocol
+from seresnext_client.transports.base import Timeouts, Tls, Transport, WireProtocol
+
+VARIABLES = "Options can be set in the environment too: SERESNEXT_BATCH_SIZE=16."
 
 
-class StatusOutput(StrEnum):
-    """The forms in which a status is printed."""
+class Form(StrEnum):
+    """The forms in which a single finding is printed."""
 
     TABLE = "table"
     JSON = "json"
 
 
 app = typer.Typer(cls=ErrorGroup, no_args_is_help=True, add_completion=False, rich_markup_mode=None)
+command = partial(app.command, cls=PanelCommand, context_settings={"auto_envvar_prefix": "SERESNEXT"}, epilog=VARIABLES)
+option = partial(typer.Option, show_envvar=False)
+server_option = partial(option, rich_help_panel="Server")
+request_option = partial(option, rich_help_panel="Requests")
 
 Images = Annotated[list[str] | None, typer.Argument(metavar="IMAGE", help="Files, folders, globs, URLs, - for stdin.")]
-FromFile = Annotated[Path | None, typer.Option(metavar="FILE", help="Also take what FILE names, one a line.")]
-Url = Annotated[str | None, typer.Option(metavar="HOST:PORT", help="The server; SERESNEXT_URL, SERESNEXT_HTTP_URL.")]
-Protocol = Annotated[WireProtocol, typer.Option(envvar="SERESNEXT_PROTOCOL", help="How to talk to the server.")]
-ModelName = Annotated[
-    str | None, typer.Option(metavar="NAME", envvar="SERESNEXT_MODEL", help="Default: the best ensemble ready.")
+FromFile = Annotated[Path | None, option(metavar="FILE", help="Also take what FILE names, one a line.")]
+Top = Annotated[int, option(min=1, max=1000, metavar="N", help="Classes for each picture.")]
+OutputOption = Annotated[Output, option(help="How to print the results.")]
+FormOption = Annotated[Form, option("--output", allow_from_autoenv=False, help="How to print it.")]
+SavePlot = Annotated[Path | None, option(metavar="FILE", help="Draw the pictures with their classes: FILE.png.")]
+
+ModelName = Annotated[str | None, request_option(metavar="NAME", help="Default: the best that is ready.")]
+ModelVersion = Annotated[str, request_option(metavar="N", help="Default: the latest that is served.")]
+PreprocessOption = Annotated[Preprocess, request_option(help="Where pictures are decoded; client: for bare networks.")]
+BatchSize = Annotated[int, request_option(min=1, metavar="N", help="Pictures in a request.")]
+Concurrency = Annotated[int, request_option(min=1, metavar="N", help="Requests at a time.")]
+Retries = Annotated[int, request_option(min=0, max=10, metavar="N", help="Of a request that may be repeated.")]
+
+Folder = Annotated[Path, typer.Argument(metavar="DIR", help="Pictures in folders named by WordNet id, or flat.")]
+GroundTruth = Annotated[
+    Path | None, option(metavar="FILE", help="Of a flat folder, a line each: NAME CLASS, or CLASS.")
 ]
-ModelVersion = Annotated[
-    str, typer.Option(metavar="N", envvar="SERESNEXT_MODEL_VERSION", help="Default: the latest that is served.")
-]
-Top = Annotated[
-    int, typer.Option(min=1, max=1000, metavar="N", envvar="SERESNEXT_TOP", help="Classes for each picture.")
-]
-OutputOption = Annotated[Output, typer.Option(envvar="SERESNEXT_OUTPUT", help="How to print the results.")]
-BatchSize = Annotated[
-    int, typer.Option(min=1, metavar="N", envvar="SERESNEXT_BATCH_SIZE", help="Pictures in a request.")
-]
-Concurrency = Annotated[
-    int, typer.Option(min=1, metavar="N", envvar="SERESNEXT_CONCURRENCY", help="Requests at a time.")
-]
-Timeout = Annotated[
-    float, typer.Option(min=0.1, metavar="SECONDS", envvar="SERESNEXT_TIMEOUT", help="How long to wait for an answer.")
-]
-Retries = Annotated[
-    int, typer.Option(min=0, max=10, metavar="N", envvar="SERESNEXT_RETRIES", help="Of a request that may be repeated.")
-]
-Header = Annotated[list[str], typer.Option(metavar="NAME:VALUE", help="Sent with every request; may be repeated.")]
-StatusOutputOption = Annotated[StatusOutput, typer.Option(help="How to print it.")]
-TlsFlag = Annotated[bool, typer.Option("--tls", envvar="SERESNEXT_TLS", help="Talk TLS.")]
-TlsFile = Annotated[Path | None, typer.Option(metavar="PEM", help="TLS, with this file.")]
+Models = Annotated[list[str], request_option("--model", metavar="NAME", help="To compare several, repeat it.")]
+Limit = Annotated[int | None, option(min=1, metavar="N", help="Take N pictures, evenly spread.")]
+FailUnder = Annotated[float | None, option(min=0, max=100, metavar="PERCENT", help="Exit 5 if top-1 is below.")]
 
 
 @app.callback()
@@ -64,75 +68,144 @@ def main() -> None:
     """Classify pictures with SE-ResNeXt101-32x4d on a Triton Inference Server."""
 
 
-@app.command()
+def connection(
+    url: Annotated[
+        str | None,
+        server_option(
+            metavar="HOST:PORT", allow_from_autoenv=False, help="Default: SERESNEXT_URL (gRPC), SERESNEXT_HTTP_URL."
+        ),
+    ] = None,
+    protocol: Annotated[WireProtocol, server_option(help="How to talk to it.")] = WireProtocol.GRPC,
+    timeout: Annotated[
+        float, server_option(min=0.1, metavar="SECONDS", help="How long to wait for an answer.")
+    ] = Timeouts.infer_s,
+    header: Annotated[
+        list[str],
+        server_option(
+            metavar="NAME:VALUE",
+            allow_from_autoenv=False,
+            help="With every request; may be repeated (SERESNEXT_HEADER).",
+        ),
+    ] = [],  # noqa: B006  (typer copies it)
+    tls: Annotated[bool, server_option("--tls", help="Talk TLS; the files below imply it.")] = False,
+    tls_ca: Annotated[Path | None, server_option(metavar="PEM", help="Who signed its certificate.")] = None,
+    tls_cert: Annotated[Path | None, server_option(metavar="PEM", help="The client's certificate.")] = None,
+    tls_key: Annotated[Path | None, server_option(metavar="PEM", help="The client's key.")] = None,
+) -> Transport:
+    """Return the connection that these options ask for."""
+    return connect(
+        url,
+        protocol,
+        Timeouts(ready_s=min(timeout, Timeouts.ready_s), infer_s=timeout),
+        headers=dict(map(_header, header or os.environ.get("SERESNEXT_HEADER", "").splitlines())),
+        tls=Tls(tls_ca, tls_cert, tls_key) if tls or tls_ca or tls_cert or tls_key else None,
+    )
+
+
+def connected(run: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options of a connection, which it gets opened, as its first argument."""
+    of_connection = inspect.signature(connection).parameters
+    own = list(inspect.signature(run).parameters.values())[1:]
+
+    def with_connection(**options: Any) -> None:
+        with closing(connection(**{name: options.pop(name) for name in of_connection})) as transport:
+            run(transport, **options)
+
+    parameters = [*own, *of_connection.values()]
+    with_connection.__name__, with_connection.__doc__ = run.__name__, run.__doc__
+    with_connection.__annotations__ = {one.name: one.annotation for one in parameters}
+    with_connection.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # what typer reads
+    return with_connection
+
+
+@command()
+@connected
 def classify(
+    transport: Transport,
     images: Images = None,
     from_file: FromFile = None,
-    url: Url = None,
-    protocol: Protocol = WireProtocol.GRPC,
-    model: ModelName = None,
-    model_version: ModelVersion = "",
     top: Top = 5,
     output: OutputOption = Output.TABLE,
+    save_plot: SavePlot = None,
+    model: ModelName = None,
+    model_version: ModelVersion = "",
+    preprocess: PreprocessOption = Preprocess.SERVER,
     batch_size: BatchSize = BATCH_SIZE,
     concurrency: Concurrency = CONCURRENCY,
-    timeout: Timeout = Timeouts.infer_s,
     retries: Retries = RETRIES,
-    header: Header = [],  # noqa: B006  (typer copies it)
-    tls: TlsFlag = False,
-    tls_ca: TlsFile = None,
-    tls_cert: TlsFile = None,
-    tls_key: TlsFile = None,
 ) -> None:
     """Print the most likely classes of pictures."""
     if not images and not from_file:
         message = "name a picture, or a file of names with --from-file"
         raise typer.BadParameter(message)
-    transport = connect(
-        url,
-        protocol,
-        Timeouts(ready_s=min(timeout, Timeouts.ready_s), infer_s=timeout),
-        headers=dict(map(_header, header)),
-        tls=Tls(tls_ca, tls_cert, tls_key) if tls or tls_ca or tls_cert or tls_key else None,
-    )
-    names = chain(images or [], listed(from_file) if from_file else [])
-    with Classifier(transport, model, version=model_version, retries=retries) as classifier:
-        if classifier.weights_are_random():
-            typer.echo(f"warning: {classifier.model} has RANDOM weights: its labels mean nothing", err=True)
-        count = Failures()
-        results = classifier.results(sources(names), top=top, batch_size=batch_size, concurrency=concurrency)
-        write(count.watch(results), output)
-    if count.failed:
+    classifier = Classifier(transport, model, version=model_version, retries=retries, preprocess=preprocess)
+    title = _warn_of_random_weights(classifier)
+    pictures = sources(chain(images or [], listed(from_file) if from_file else []))
+    count = Failures()
+    with _contact_sheet(save_plot, title) as (read, watch):
+        results = classifier.results(read(pictures), top=top, batch_size=batch_size, concurrency=concurrency)
+        seen = tracked(count.watch(watch(results)), "pictures", quiet=sys.stdout.isatty())
+        write(seen, output)
+    count.end()
+
+
+@command()
+@connected
+def evaluate(
+    transport: Transport,
+    folder: Folder,
+    ground_truth: GroundTruth = None,
+    limit: Limit = None,
+    fail_under: FailUnder = None,
+    output: FormOption = Form.TABLE,
+    model: Models = [],  # noqa: B006  (typer copies it)
+    model_version: ModelVersion = "",
+    preprocess: PreprocessOption = Preprocess.SERVER,
+    batch_size: BatchSize = BATCH_SIZE,
+    concurrency: Concurrency = CONCURRENCY,
+    retries: Retries = RETRIES,
+) -> None:
+    """Measure how well models classify labelled pictures, and how far they agree."""
+    from seresnext_client import evaluation
+
+    pictures = evaluation.labelled(folder, ground_truth, limit)
+    new = partial(Classifier, transport, version=model_version, retries=retries, preprocess=preprocess)
+    classifiers = list(map(new, model)) if model else [new()]
+    for classifier in classifiers:
+        _warn_of_random_weights(classifier)
+    report = evaluation.evaluate(classifiers, pictures, tracked, batch_size=batch_size, concurrency=concurrency)
+    _echo(output, evaluation.lines(report), asdict(report))
+    if fail_under is not None:
+        report.refuse_below(fail_under / 100)
+    if any(one.failed for one in report.models):
         raise typer.Exit(ExitCode.UNUSABLE_INPUT)
 
 
-@app.command()
-def status(
-    url: Url = None,
-    protocol: Protocol = WireProtocol.GRPC,
-    output: StatusOutputOption = StatusOutput.TABLE,
-    timeout: Timeout = Timeouts.ready_s,
-    header: Header = [],  # noqa: B006  (typer copies it)
-    tls: TlsFlag = False,
-    tls_ca: TlsFile = None,
-    tls_cert: TlsFile = None,
-    tls_key: TlsFile = None,
-) -> None:
+@command()
+@connected
+def status(transport: Transport, output: FormOption = Form.TABLE) -> None:
     """Print what a server serves, whose weights, and what it was asked."""
     from seresnext_client import status as states
 
-    transport = connect(
-        url,
-        protocol,
-        Timeouts(ready_s=timeout),
-        headers=dict(map(_header, header)),
-        tls=Tls(tls_ca, tls_cert, tls_key) if tls or tls_ca or tls_cert or tls_key else None,
-    )
-    with closing(transport):
-        found = states.status(transport, address(url, protocol))
-    typer.echo(states.as_json(found) if output is StatusOutput.JSON else "\n".join(states.lines(found)))
+    found = states.status(transport)
+    _echo(output, states.lines(found), asdict(found))
     if not found.ready:
         raise typer.Exit(ExitCode.UNREACHABLE)
+
+
+@command()
+@connected
+def labels(
+    transport: Transport,
+    output: FormOption = Form.TABLE,
+    model: ModelName = None,
+    model_version: ModelVersion = "",
+    preprocess: PreprocessOption = Preprocess.SERVER,
+) -> None:
+    """Print the classes that a model serves: index, WordNet id, names."""
+    classes = Classifier(transport, model, version=model_version, preprocess=preprocess).classes()
+    lines = (f"{one.index:>4}  {one.wnid}  {one.label}" for one in classes)
+    _echo(output, lines, [{"index": one.index, "wnid": one.wnid, "label": one.label} for one in classes])
 
 
 def _header(text: str) -> tuple[str, str]:
@@ -143,14 +216,47 @@ def _header(text: str) -> tuple[str, str]:
     return name.strip(), value.strip()
 
 
+def _warn_of_random_weights(classifier: Classifier) -> str:
+    """Warn, and return what a picture of the results has to say above them."""
+    if not classifier.weights_are_random():
+        return classifier.model
+    warning = f"{classifier.model} has RANDOM weights: its labels mean nothing"
+    typer.echo(f"warning: {warning}", err=True)
+    return warning
+
+
+def _echo(form: Form, lines: Iterable[str], record: Any) -> None:
+    typer.echo(json.dumps(record, ensure_ascii=False, indent=2) if form is Form.JSON else "\n".join(lines))
+
+
+@contextmanager
+def _contact_sheet(path: Path | None, title: str) -> Iterator[tuple[Callable[..., Any], Callable[..., Any]]]:
+    """Give what sources and results have to pass through to be drawn; what was done is drawn whatever ends it."""
+    if path is None:
+        yield iter, iter
+        return
+    from seresnext_client.contact_sheet import ContactSheet
+
+    sheet = ContactSheet(path, title)
+    try:
+        yield sheet.read, sheet.watch
+    finally:
+        sheet.save()
+
+
 class Failures:
     """Counts the results that are errors while they pass by."""
 
     def __init__(self) -> None:
-        self.failed = 0
+        self._failed = 0
 
     def watch(self, results: Iterable[Result]) -> Iterator[Result]:
         """Yield every result."""
         for result in results:
-            self.failed += bool(result.error)
+            self._failed += bool(result.error)
             yield result
+
+    def end(self) -> None:
+        """End the command with the code of unusable input if there was any."""
+        if self._failed:
+            raise typer.Exit(ExitCode.UNUSABLE_INPUT)

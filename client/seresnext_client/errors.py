@@ -3,6 +3,9 @@
 SeresnextError                  the base that every command line catches
 └── SeresnextClientError
     ├── UnusableImage           a picture that cannot be read or decoded            3
+    ├── UnusableDataset         labelled pictures without labels, or without pictures   3
+    ├── Unwritable              a file of results that cannot be written            2
+    ├── LessAccurate            a model that knows less than was asked for          5
     ├── MissingExtra            an optional package or program is not installed     4
     ├── ServerUnreachable       no connection, not ready, TLS                       6
     │   ├── ModelNotReady       the server is there, no model of ours is ready      6
@@ -44,6 +47,24 @@ class UnusableImage(SeresnextClientError):
     """A picture that cannot be read, decoded or accepted."""
 
     exit_code = ExitCode.UNUSABLE_INPUT
+
+
+class UnusableDataset(SeresnextClientError):
+    """Labelled pictures whose labels, or that themselves, cannot be used."""
+
+    exit_code = ExitCode.UNUSABLE_INPUT
+
+
+class Unwritable(SeresnextClientError):
+    """A file of results that cannot be written."""
+
+    exit_code = ExitCode.USAGE
+
+
+class LessAccurate(SeresnextClientError):
+    """A model that classifies fewer pictures rightly than was asked for."""
+
+    exit_code = ExitCode.EXPORT_FAILED
 
 
 class MissingExtra(SeresnextClientError):

@@ -2,11 +2,17 @@
 
 import csv
 import json
+import os
+import shutil
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from enum import StrEnum
+from io import StringIO
+from itertools import chain
 from typing import Any, TextIO, assert_never
+
+import typer
 
 from seresnext_client.prediction import Result
 
@@ -25,25 +31,28 @@ class Output(StrEnum):
 
 
 def write(results: Iterable[Result], output: Output, file: TextIO = sys.stdout) -> None:
-    """Write results as they come; only JSON, a single list, is not complete before the last."""
+    """Write results as they come; what was written is complete, whatever ends it (a JSON list is closed)."""
     match output:
         case Output.TABLE:
-            lines = table(results)
+            lines = table(
+                results, shutil.get_terminal_size().columns if file.isatty() else None, colours=coloured(file)
+            )
         case Output.JSON:
-            lines = json_list(results)
+            _write_json(results, file)
+            return
         case Output.JSONL:
             lines = (json.dumps(record(result), ensure_ascii=False) for result in results)
         case Output.CSV:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(COLUMNS)
-            for result in results:
-                writer.writerows(rows(result))
-                file.flush()
-            return
+            lines = _csv(results)
         case _:
             assert_never(output)
     for line in lines:
-        print(line, file=file, flush=True)
+        _write_line(line, file)
+
+
+def coloured(file: TextIO) -> bool:
+    """Whether a file is a terminal that wants colours (https://no-color.org)."""
+    return file.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
 def record(result: Result) -> dict[str, Any]:
@@ -65,24 +74,54 @@ def rows(result: Result) -> Iterator[tuple[Any, ...]]:
         yield (result.image, result.model, one.rank, one.index, one.wnid, one.label, one.probability, "")
 
 
-def json_list(results: Iterable[Result]) -> Iterator[str]:
-    """Yield the lines of one JSON list, an object a line."""
+def _csv(results: Iterable[Result]) -> Iterator[str]:
+    buffer = StringIO()
+    writer = csv.writer(buffer, lineterminator="")
+    for row in chain([COLUMNS], chain.from_iterable(map(rows, results))):
+        writer.writerow(row)
+        yield buffer.getvalue()
+        buffer.seek(0)
+        buffer.truncate()
+
+
+def _write_json(results: Iterable[Result], file: TextIO) -> None:
     opening = "["
-    for result in results:
-        yield f"{opening}{json.dumps(record(result), ensure_ascii=False)}"
-        opening = ","
-    yield "]" if opening == "," else "[]"
+    try:
+        for result in results:
+            _write_line(opening + json.dumps(record(result), ensure_ascii=False), file)
+            opening = ","
+    finally:
+        _write_line("]" if opening == "," else "[]", file)
 
 
-def table(results: Iterable[Result]) -> Iterator[str]:
+def _write_line(line: str, file: TextIO) -> None:
+    file.write(f"{line}\n")  # at once: print writes in parts, and Ctrl-C may come between them
+    file.flush()
+
+
+def table(results: Iterable[Result], width: int | None = None, *, colours: bool = False) -> Iterator[str]:
     """Yield the lines that a person reads: each picture's name, and a line for each of its classes."""
+
+    def paint(text: str, **style: Any) -> str:
+        return typer.style(text, **style) if colours else text
+
     for result in results:
-        yield result.image
+        yield paint(printable(result.image), bold=True)
         if result.error:
-            yield f"  error: {result.error}"
+            yield paint(f"  error: {printable(result.error)}", fg="red")
         for one in result.predictions:
-            share = f"{one.probability:6.1%}  {bar(one.probability)}"
-            yield f"  {one.rank}  {share}  {one.index:>3}  {one.wnid}  {one.label}"
+            identity = f"{one.index:>3}  {one.wnid}"
+            taken = 15 + BAR + len(identity) + 2
+            label = printable(one.label)
+            if width and taken + len(label) > width:
+                label = label[: max(0, width - taken - 1)] + "…"
+            share = f"{one.probability:6.1%}  {paint(bar(one.probability), fg='green')}"
+            yield f"  {one.rank:<2} {share}  {paint(identity, dim=True)}  {paint(label, bold=one.rank == 1)}"
+
+
+def printable(text: str) -> str:
+    """Return a text that a stranger wrote, without what a terminal would obey."""
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
 def bar(share: float) -> str:

@@ -47,7 +47,23 @@ def sources(names: Iterable[str]) -> Iterator[Source]:
         elif not Path(name).exists() and glob.has_magic(name):
             yield from _matches(name)
         else:
-            yield _file(Path(name))
+            yield source(Path(name))
+
+
+def source(path: Path) -> Source:
+    """Return the picture in a file."""
+    return Source(str(path), partial(_read_file, path))
+
+
+def is_picture(path: Path) -> bool:
+    """Whether a file begins as a picture does; one that cannot be read may be one, and says so when it is read."""
+    if not path.is_file():
+        return False
+    try:
+        with path.open("rb") as file:
+            return MAGIC.match(file.read(16)) is not None
+    except OSError:
+        return True
 
 
 def listed(path: Path) -> Iterator[str]:
@@ -68,33 +84,18 @@ def _folder(path: Path) -> Iterator[Source]:
     for folder, folders, names in os.walk(path):
         folders.sort()
         for file in sorted(Path(folder, name) for name in names):
-            if _looks_like_a_picture(file):
+            if is_picture(file):
                 found = True
-                yield _file(file)
+                yield source(file)
     if not found:
         yield Source(str(path), partial(_refuse, "no picture in this folder"))
-
-
-def _looks_like_a_picture(path: Path) -> bool:
-    """Whether a file begins as a picture does; one that cannot be read may be one, and says so when it is read."""
-    if not path.is_file():
-        return False
-    try:
-        with path.open("rb") as file:
-            return MAGIC.match(file.read(16)) is not None
-    except OSError:
-        return True
-
-
-def _file(path: Path) -> Source:
-    return Source(str(path), partial(_read_file, path))
 
 
 def _matches(pattern: str) -> Iterator[Source]:
     found = sorted(path for path in map(Path, glob.glob(pattern, recursive=True)) if path.is_file())  # noqa: PTH207
     if not found:
         yield Source(pattern, partial(_refuse, f"no file matches {pattern}"))
-    yield from (_file(path) for path in found)
+    yield from (source(path) for path in found)
 
 
 def _read_file(path: Path) -> bytes:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 from seresnext_client.errors import ServerRefused
@@ -40,7 +40,7 @@ class Status:
     notes: tuple[str, ...] = field(default=())
 
 
-def status(transport: Transport, url: str) -> Status:
+def status(transport: Transport) -> Status:
     """Ask a server for all that it tells. Raises ServerUnreachable; an API that is restricted becomes a note."""
     notes: list[str] = []
     metadata = transport.metadata()
@@ -53,7 +53,7 @@ def status(transport: Transport, url: str) -> Status:
         _model(transport, entry, figures.get((entry["name"], str(entry.get("version", ""))), {})) for entry in entries
     ]
     return Status(
-        url=url,
+        url=transport.url,
         server=f"{metadata.get('name', '?')} {metadata.get('version', '?')}",
         ready=transport.is_server_ready(),
         models=tuple(models),
@@ -132,8 +132,3 @@ def _row(model: ModelStatus) -> tuple[str, ...]:
         f"{model.queue_ms:.1f} ms" if asked else "",
         f"{model.compute_ms:.1f} ms" if asked else "",
     )
-
-
-def as_json(found: Status) -> str:
-    """Return a status as one JSON object."""
-    return json.dumps(asdict(found), ensure_ascii=False, indent=2)

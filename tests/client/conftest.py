@@ -1,7 +1,7 @@
 """A transport that answers from memory, and a web server for pictures."""
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from seresnext_client.classifier import CLASSES, GRAY
 from seresnext_client.errors import InvalidPictures, ModelMissing, ServerRefused
-from seresnext_client.transports.base import Rows
+from seresnext_client.transports.base import Batch, Rows
 
 
 def cell(image: bytes, rank: int) -> bytes:
@@ -28,6 +29,7 @@ class FakeTransport:
     before: Callable[[], None] = lambda: None
     batches: list[list[bytes]] = field(default_factory=list)
     closed: bool = False
+    url: str = "fake:1"
     restricted: bool = False
 
     def is_ready(self, model: str) -> bool:
@@ -54,16 +56,17 @@ class FakeTransport:
         counts = {"inference_count": "8", "execution_count": "2", "inference_stats": durations}  # gRPC's are strings
         return [{"name": name, "version": "1"} | counts for name in self.ready]
 
-    def infer(self, model: str, images: Sequence[bytes], top: int, version: str = "") -> Rows:
-        self.batches.append(list(images))
+    def infer(self, model: str, batch: Batch, top: int, version: str = "") -> Rows:
+        images = [b"%d" % picture.mean() if isinstance(picture, np.ndarray) else picture for picture in batch]
+        self.batches.append(images)
         self.before()
         bad = {index: image for index, image in enumerate(images) if image.startswith(b"bad")}
         if bad:
             named = "; ".join(f"picture {index}: {image.decode()}" for index, image in bad.items())
             raise InvalidPictures(named if self.names_bad_pictures else "something is wrong")
-        rows = [
-            [f"0.{9 - rank}:{image.decode()}:n0000000{rank} a:b".encode() for rank in range(top)] for image in images
-        ]
+        if GRAY in images:
+            return np.array([[cell(b"%d" % index, 0) for index in reversed(range(CLASSES))]], np.object_)
+        rows = [[cell(image, rank) for rank in range(top)] for image in images]
         return np.array(rows, np.object_)
 
     def close(self) -> None:

@@ -7,7 +7,7 @@ from functools import partial
 
 import pytest
 
-from seresnext_client.classifier import RETRIES, Classifier
+from seresnext_client.classifier import RETRIES, Classifier, Preprocess
 from seresnext_client.errors import (
     ModelNotReady,
     SeresnextClientError,
@@ -174,3 +174,35 @@ def test_the_connection_is_closed() -> None:
     with Classifier(transport):
         pass
     assert transport.closed
+
+
+def test_pixels_are_sent_to_a_network_where_the_client_preprocesses() -> None:
+    transport = FakeTransport(("seresnext101_torchscript",))
+    classifier = Classifier(transport, preprocess=Preprocess.CLIENT)
+    assert classifier.model == "seresnext101_torchscript"
+    gray = [b"P5 1 1 255\n" + bytes([level]) for level in (7, 200)]
+    results = list(classifier.results(sources(gray[0], b"no picture", gray[1])))
+    assert [one.index for result in results for one in result.predictions[:1]] == [7, 200]
+    assert "not a picture" in results[1].error
+    assert transport.batches == [[b"7", b"200"]]
+
+
+def test_all_classes_of_a_model_are_had_by_index() -> None:
+    assert [one.index for one in Classifier(FakeTransport()).classes()] == list(range(1000))
+
+
+def test_leaving_early_does_not_wait_for_a_slow_server() -> None:
+    release, answered = threading.Event(), []
+    transport = FakeTransport()
+
+    def before() -> None:
+        if len(transport.batches) > 1:
+            release.wait(30)
+            answered.append(True)
+
+    transport.before = before
+    results = Classifier(transport).results(numbers(4), batch_size=1, concurrency=2)
+    next(results)
+    results.close()  # type: ignore[attr-defined]  # a generator
+    assert not answered
+    release.set()

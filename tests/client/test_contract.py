@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from seresnext_client.classifier import ENSEMBLES
-from seresnext_client.transports.base import INPUT, OUTPUT
+from seresnext_client.classifier import ENSEMBLES, NETWORKS
+from seresnext_client.transports.base import IMAGE, OUTPUT, PIXELS
 from seresnext_export import pbtxt
 
 EXPECTED = Path(__file__).parents[1] / "export" / "expected"
@@ -15,7 +15,15 @@ EXPECTED = Path(__file__).parents[1] / "export" / "expected"
 def test_the_clients_names_are_those_of_the_ensembles(name: str) -> None:
     config = pbtxt.parse((EXPECTED / f"{name}.pbtxt").read_text())
     assert config.name == name
-    assert [tensor.name for tensor in config.input] == [INPUT]
+    assert [tensor.name for tensor in config.input] == [IMAGE]
+    assert [tensor.name for tensor in config.output] == [OUTPUT]
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_the_clients_names_are_those_of_the_networks(name: str) -> None:
+    config = pbtxt.parse((EXPECTED / f"{name}.pbtxt").read_text())
+    assert config.name == name
+    assert [tensor.name for tensor in config.input] == [PIXELS]
     assert [tensor.name for tensor in config.output] == [OUTPUT]
 
 

@@ -3,9 +3,11 @@
 import csv
 import io
 import json
+from collections.abc import Iterator
 
 import pytest
 
+from seresnext_client.errors import ServerUnreachable
 from seresnext_client.output import COLUMNS, Output, write
 from seresnext_client.prediction import Prediction, Result
 
@@ -50,3 +52,53 @@ def test_a_table_tells_classes_of_one_name_apart() -> None:
 def test_no_results_are_no_results(output: Output) -> None:
     assert text(output, []).strip() in ("", "[]", ",".join(COLUMNS))
     assert json.loads(text(Output.JSON, [])) == []
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_colours_are_for_terminals_that_want_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    terminal = Terminal()
+    write(RESULTS, Output.TABLE, terminal)
+    assert "\x1b[" in terminal.getvalue()
+    assert "\x1b[" not in text(Output.TABLE)
+    for name, value in (("NO_COLOR", "1"), ("TERM", "dumb")):
+        with monkeypatch.context() as patch:
+            patch.setenv(name, value)
+            terminal = Terminal()
+            write(RESULTS, Output.TABLE, terminal)
+            assert "\x1b[" not in terminal.getvalue()
+
+
+def test_a_line_fits_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "60")
+    long = Prediction(
+        rank=1, index=121, wnid="n01981276", label="king crab, Alaska crab, Alaskan king crab", probability=1
+    )
+    terminal = Terminal()
+    write([Result("a.jpg", "model", (long,))], Output.TABLE, terminal)
+    line = terminal.getvalue().splitlines()[1]
+    assert len(line) == 60
+    assert line.endswith("…")
+
+
+def test_what_strangers_wrote_is_not_obeyed_by_the_terminal() -> None:
+    hostile = [Result("a\x1b[31m\n.jpg", "model", error="\x1b]0;title\x07")]
+    assert text(Output.TABLE, hostile) == "a\\x1b[31m\\n.jpg\n  error: \\x1b]0;title\\x07\n"
+
+
+@pytest.mark.parametrize("done", [0, 2])
+def test_a_json_list_is_closed_whatever_ends_it(done: int) -> None:
+    def results() -> Iterator[Result]:
+        yield from RESULTS[:done]
+        raise ServerUnreachable("gone")
+
+    file = io.StringIO()
+    with pytest.raises(ServerUnreachable):
+        write(results(), Output.JSON, file)
+    assert len(json.loads(file.getvalue())) == done

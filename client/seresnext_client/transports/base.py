@@ -1,6 +1,6 @@
 """What a wire has to offer; which of them it is, is decided once."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -9,12 +9,15 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from seresnext_client.errors import ServerUnreachable
+from seresnext_client.errors import InvalidPictures, ServerRefused, ServerUnreachable
 
-INPUT = "image"  # (N, 1) encoded pictures, of an ensemble
+IMAGE = "image"  # (N, 1) encoded pictures: what an ensemble takes
+PIXELS = "pixels"  # UINT8 (N, 224, 224, 3), RGB: what a network takes
 OUTPUT = "probabilities"
 START = 'start one with "seresnext-serve", or say where it is with --url'
 
+# Encoded pictures for an ensemble, or the pixels of several for a network.
+Batch = Sequence[bytes] | NDArray[np.uint8]
 # One row of classifications for each picture.
 Rows = NDArray[np.object_]
 
@@ -77,6 +80,10 @@ class Endpoint:
 class Transport(Protocol):
     """A connection to a server. Each method raises ServerUnreachable or ServerRefused; `infer` is safe in threads."""
 
+    @property
+    def url(self) -> str:
+        """Where the server is."""
+
     def is_ready(self, model: str) -> bool:
         """Whether the server answers requests for `model`."""
 
@@ -95,15 +102,34 @@ class Transport(Protocol):
     def statistics(self) -> list[dict[str, Any]]:
         """Return what the loaded models did, as Triton's statistics extension has it."""
 
-    def infer(self, model: str, images: Sequence[bytes], top: int, version: str = "") -> Rows:
-        """Return the `top` classes of each encoded picture, as (N, top) of `value:index:label`."""
+    def infer(self, model: str, batch: Batch, top: int, version: str = "") -> Rows:
+        """Return the `top` classes of each picture, as (N, top) of `value:index:label`."""
 
     def close(self) -> None:
         """Let go of the connection."""
 
 
-def encoded(images: Sequence[bytes]) -> Rows:
-    """Return pictures as the (N, 1) array of bytes that a BYTES tensor is made from."""
-    batch = np.empty((len(images), 1), np.object_)
-    batch[:, 0] = images
-    return batch
+def tensor(new: Callable[..., Any], batch: Batch) -> Any:
+    """Return a batch as tritonclient's InferInput, which each protocol has of its own."""
+    if isinstance(batch, np.ndarray):
+        made = new(PIXELS, list(batch.shape), "UINT8")
+        made.set_data_from_numpy(batch)
+        return made
+    encoded = np.empty((len(batch), 1), np.object_)
+    encoded[:, 0] = batch
+    made = new(IMAGE, list(encoded.shape), "BYTES")
+    made.set_data_from_numpy(encoded)
+    return made
+
+
+def flattened(config: dict[str, Any]) -> dict[str, Any]:
+    """Return a model's configuration with its parameters as plain strings."""
+    return config | {"parameters": {key: one["string_value"] for key, one in config.get("parameters", {}).items()}}
+
+
+def invalid(message: str, where: str, model: str) -> ServerRefused:
+    """Return what a request that the server calls invalid is: bad pictures, or a model that takes something else."""
+    if "inference input" in message or "inference output" in message:
+        mend = "an ensemble takes encoded pictures, a network their pixels (--preprocess client)"
+        return ServerRefused(f"{model} at {where} does not take what was sent: {message}; {mend}")
+    return InvalidPictures(message)

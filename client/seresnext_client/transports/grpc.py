@@ -1,7 +1,7 @@
 """Triton over gRPC."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # what it logs, it also raises
@@ -11,7 +11,6 @@ from tritonclient.grpc import InferenceServerClient, InferInput, InferRequestedO
 from tritonclient.utils import InferenceServerException
 
 from seresnext_client.errors import (
-    InvalidPictures,
     ModelMissing,
     SeresnextClientError,
     ServerOverloaded,
@@ -19,7 +18,7 @@ from seresnext_client.errors import (
     ServerTooSlow,
     ServerUnreachable,
 )
-from seresnext_client.transports.base import INPUT, OUTPUT, START, Endpoint, Rows, encoded
+from seresnext_client.transports.base import OUTPUT, START, Batch, Endpoint, Rows, flattened, invalid, tensor
 
 
 class GrpcTransport:
@@ -34,68 +33,50 @@ class GrpcTransport:
             self._url, ssl=tls is not None, root_certificates=ca, private_key=key, certificate_chain=certificate
         )
 
+    @property
+    def url(self) -> str:
+        """Where the server is."""
+        return self._url
+
     def is_ready(self, model: str) -> bool:
         """Whether the server answers requests for `model`."""
-        try:
-            return bool(
-                self._client.is_model_ready(model, headers=self._headers, client_timeout=self._timeouts.ready_s)
-            )
-        except InferenceServerException as error:
-            self._raise(error, model)
+        return bool(self._told(self._client.is_model_ready, model))
 
     def config(self, model: str) -> dict[str, Any]:
         """Return the configuration of `model`."""
-        try:
-            answer = self._client.get_model_config(
-                model, as_json=True, headers=self._headers, client_timeout=self._timeouts.ready_s
-            )
-        except InferenceServerException as error:
-            self._raise(error, model)
-        config: dict[str, Any] = answer["config"]
-        config["parameters"] = {key: value["string_value"] for key, value in config.get("parameters", {}).items()}
-        return config
+        return flattened(self._told(self._client.get_model_config, model, as_json=True)["config"])
 
     def metadata(self) -> dict[str, Any]:
         """Return the server's `name` and `version`."""
-        found: dict[str, Any] = self._told(self._client.get_server_metadata)
+        found: dict[str, Any] = self._told(self._client.get_server_metadata, as_json=True)
         return found
 
     def is_server_ready(self) -> bool:
         """Whether every model that the server was told to load is loaded."""
-        try:
-            return bool(self._client.is_server_ready(**self._options(self._timeouts.ready_s)))
-        except InferenceServerException as error:
-            self._raise(error, "")
+        return bool(self._told(self._client.is_server_ready))
 
     def index(self) -> list[dict[str, Any]]:
         """Return the models of the repository."""
-        found: list[dict[str, Any]] = self._told(self._client.get_model_repository_index).get("models", [])
+        answer = self._told(self._client.get_model_repository_index, as_json=True)
+        found: list[dict[str, Any]] = answer.get("models", [])
         return found
 
     def statistics(self) -> list[dict[str, Any]]:
         """Return what the loaded models did."""
-        found: list[dict[str, Any]] = self._told(self._client.get_inference_statistics).get("model_stats", [])
+        answer = self._told(self._client.get_inference_statistics, as_json=True)
+        found: list[dict[str, Any]] = answer.get("model_stats", [])
         return found
 
-    def _told(self, ask: Callable[..., Any]) -> dict[str, Any]:
-        try:
-            answer: dict[str, Any] = ask(as_json=True, **self._options(self._timeouts.ready_s))
-        except InferenceServerException as error:
-            self._raise(error, "")
-        return answer
-
-    def infer(self, model: str, images: Sequence[bytes], top: int, version: str = "") -> Rows:
-        """Return the `top` classes of each encoded picture."""
-        tensor = InferInput(INPUT, [len(images), 1], "BYTES")
-        tensor.set_data_from_numpy(encoded(images))
-        output = InferRequestedOutput(OUTPUT, class_count=top)
+    def infer(self, model: str, batch: Batch, top: int, version: str = "") -> Rows:
+        """Return the `top` classes of each picture."""
         try:
             answer = self._client.infer(
                 model,
-                [tensor],
+                [tensor(InferInput, batch)],
                 model_version=version,
-                outputs=[output],
-                **self._options(self._timeouts.infer_s),
+                outputs=[InferRequestedOutput(OUTPUT, class_count=top)],
+                headers=self._headers,
+                client_timeout=self._timeouts.infer_s,
             )
         except InferenceServerException as error:
             self._raise(error, model)
@@ -103,11 +84,16 @@ class GrpcTransport:
         return rows
 
     def close(self) -> None:
-        """Close the channel."""
+        """Close the channel; requests under way end at once."""
         self._client.close()
 
-    def _options(self, timeout_s: float) -> dict[str, Any]:
-        return {"headers": self._headers, "client_timeout": timeout_s}
+    def _told(self, ask: Callable[..., Any], model: str = "", **options: bool) -> Any:
+        """Return what the server says of itself or of a model."""
+        about = (model,) if model else ()
+        try:
+            return ask(*about, headers=self._headers, client_timeout=self._timeouts.ready_s, **options)
+        except InferenceServerException as error:
+            self._raise(error, model)
 
     def _raise(self, error: InferenceServerException, model: str) -> NoReturn:
         raise translate(error.status() or "", error.message() or "", self._url, model) from error
@@ -118,7 +104,7 @@ def translate(status: str, message: str, url: str, model: str) -> SeresnextClien
     where = f"{url} (gRPC)"
     match status.rpartition(".")[2]:
         case grpc.StatusCode.INVALID_ARGUMENT.name:
-            return InvalidPictures(message)
+            return invalid(message, where, model)
         case grpc.StatusCode.NOT_FOUND.name:
             return ModelMissing(f"no model {model} at {where}: {message}")
         case grpc.StatusCode.DEADLINE_EXCEEDED.name:

@@ -1,7 +1,7 @@
 """Triton over HTTP: tritonclient makes and reads the bodies, urllib3 carries them and shares its connections."""
 
 import json
-from collections.abc import Sequence
+import re
 from typing import Any
 from urllib.parse import quote
 
@@ -19,9 +19,10 @@ from seresnext_client.errors import (
     ServerTooSlow,
     ServerUnreachable,
 )
-from seresnext_client.transports.base import INPUT, OUTPUT, START, Endpoint, Rows, encoded
+from seresnext_client.transports.base import OUTPUT, START, Batch, Endpoint, Rows, flattened, invalid, tensor
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
+TITLE = re.compile(rb"<title>\s*(.*?)\s*</title>", re.DOTALL | re.IGNORECASE)
 CONNECTIONS = 64  # kept for reuse; more are made when more threads ask
 
 
@@ -41,6 +42,11 @@ class HttpTransport:
             message = f"{self._url} is not the address of a server: give HOST:PORT with --url"
             raise ServerUnreachable(message) from error
 
+    @property
+    def url(self) -> str:
+        """Where the server is."""
+        return self._url
+
     def is_ready(self, model: str) -> bool:
         """Whether the server answers requests for `model`."""
         try:
@@ -52,9 +58,7 @@ class HttpTransport:
     def config(self, model: str) -> dict[str, Any]:
         """Return the configuration of `model`."""
         response = self._request("GET", f"/v2/models/{quote(model)}/config", model, self._timeouts.ready_s)
-        config = self._json(response.data)
-        config["parameters"] = {key: value["string_value"] for key, value in config.get("parameters", {}).items()}
-        return config
+        return flattened(self._json(response.data))
 
     def metadata(self) -> dict[str, Any]:
         """Return the server's `name` and `version`."""
@@ -79,27 +83,20 @@ class HttpTransport:
         found: list[dict[str, Any]] = self._json(response.data).get("model_stats", [])
         return found
 
-    def infer(self, model: str, images: Sequence[bytes], top: int, version: str = "") -> Rows:
-        """Return the `top` classes of each encoded picture."""
-        tensor = InferInput(INPUT, [len(images), 1], "BYTES")
-        tensor.set_data_from_numpy(encoded(images))
-        output = InferRequestedOutput(OUTPUT, class_count=top)
-        body, header_length = InferenceServerClient.generate_request_body([tensor], outputs=[output])
+    def infer(self, model: str, batch: Batch, top: int, version: str = "") -> Rows:
+        """Return the `top` classes of each picture."""
+        body, header_length = InferenceServerClient.generate_request_body(
+            [tensor(InferInput, batch)], outputs=[InferRequestedOutput(OUTPUT, class_count=top)]
+        )
         headers = {HEADER_LENGTH: str(header_length), "Content-Type": "application/octet-stream"}
         path = f"/v2/models/{quote(model)}{f'/versions/{quote(version)}' if version else ''}/infer"
         response = self._request("POST", path, model, self._timeouts.infer_s, bytes(body), headers)
-        try:
+        try:  # JSON that is not Triton's breaks its parser in several ways
             answer = InferenceServerClient.parse_response_body(
                 response.data, header_length=response.headers.get(HEADER_LENGTH)
             )
             rows: Rows | None = answer.as_numpy(OUTPUT)
-        except (
-            AttributeError,
-            KeyError,
-            TypeError,
-            ValueError,
-            InferenceServerException,
-        ) as error:  # JSON, not Triton's
+        except (AttributeError, KeyError, TypeError, ValueError, InferenceServerException) as error:
             raise self._not_triton() from error
         if rows is None:
             raise self._not_triton()
@@ -141,6 +138,9 @@ class HttpTransport:
             if "BadStatusLine" in repr(error) or "LineTooLong" in repr(error):
                 raise self._not_triton() from error
             raise ServerUnreachable(f"the server at {where} hung up; is it still running?") from error
+        if response.status == 400 and TITLE.search(response.data):  # Triton answers JSON, or nothing
+            reason = f"what answers at {where} is a proxy, which says: {_reason(response)}"
+            raise ServerUnreachable(f"{reason}; see --tls and --tls-cert")
         if response.status != 200:
             raise translate(str(response.status), _reason(response), self._url, model)
         return response
@@ -169,13 +169,14 @@ class HttpTransport:
 
 
 def _reason(response: urllib3.BaseHTTPResponse) -> str:
-    """Return what the server says is wrong: Triton's `error`, or where a proxy sends us."""
+    """Return what the server says is wrong: Triton's `error`, a proxy's title, or where it sends us."""
     if location := response.get_redirect_location():
         return f"a redirect to {location}"
     try:
         return str(json.loads(response.data)["error"])
     except (ValueError, KeyError, TypeError):
-        return response.reason or ""
+        title = TITLE.search(response.data)  # nginx: "400 The plain HTTP request was sent to HTTPS port"
+        return title[1].decode("utf-8", "replace") if title else response.reason or ""
 
 
 def translate(status: str, message: str, url: str, model: str) -> SeresnextClientError:
@@ -185,7 +186,7 @@ def translate(status: str, message: str, url: str, model: str) -> SeresnextClien
         case "400" if "unknown model" in message:
             return ModelMissing(f"no model {model} at {where}: {message}")
         case "400":
-            return InvalidPictures(message)
+            return invalid(message, where, model)
         case "404":
             return ModelMissing(f"no model {model} at {where}: {message}")
         case "499" | "504":
