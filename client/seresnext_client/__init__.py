@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from seresnext_client.classifier import Classifier, Preprocess, connect
     from seresnext_client.errors import SeresnextClientError
+    from seresnext_client.pictures import Source, sources
     from seresnext_client.prediction import Prediction, Result
-    from seresnext_client.sources import Source, sources
     from seresnext_client.transports.base import Timeouts, Tls, WireProtocol
 
 __all__ = [
@@ -35,7 +35,7 @@ HOMES = {
     "classifier": ("Classifier", "Preprocess", "connect"),
     "errors": ("SeresnextClientError",),
     "prediction": ("Prediction", "Result"),
-    "sources": ("Source", "sources"),
+    "pictures": ("Source", "sources"),
     "transports.base": ("Timeouts", "Tls", "WireProtocol"),
 }
 

@@ -11,10 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from enum import StrEnum
 from types import TracebackType
-from typing import Any, Self
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 from seresnext_client.errors import (
     InvalidPictures,
@@ -26,11 +23,15 @@ from seresnext_client.errors import (
     ServerUnreachable,
     UnusableImage,
 )
+from seresnext_client.pictures import Source
 from seresnext_client.prediction import Prediction, Result, parse
-from seresnext_client.sources import Source
 from seresnext_client.transports.base import Endpoint, Rows, Timeouts, Tls, Transport, WireProtocol
 
-Image = bytes | NDArray[np.uint8]  # as it is sent: encoded, or its pixels
+if TYPE_CHECKING:  # `--help` does without
+    import numpy as np
+    from numpy.typing import NDArray
+
+Image: TypeAlias = "bytes | NDArray[np.uint8]"  # as it is sent: encoded, or its pixels
 # The best first: what a GPU runs fastest, then what a CPU does.
 NETWORKS = tuple(f"seresnext101_{name}" for name in ("tensorrt", "onnx", "torchscript"))
 ENSEMBLES = tuple(f"{network}_ensemble" for network in NETWORKS)
@@ -139,7 +140,7 @@ class Classifier:
     def weights_are_random(self) -> bool:
         """Whether the model says that its weights are; False where its configuration cannot be read."""
         try:
-            parameters: dict[str, Any] = self._transport.config(self.model.removesuffix("_ensemble"))["parameters"]
+            parameters = self._transport.parameters(self.model.removesuffix("_ensemble"))
             provenances = [json.loads(value) for key, value in parameters.items() if key.startswith("provenance.")]
             return any(one.get("checkpoint", {}).get("source") == "random" for one in provenances)
         except (SeresnextClientError, ValueError, AttributeError):
@@ -173,7 +174,11 @@ class Classifier:
 
     def _infer(self, images: Sequence[Image], top: int) -> Rows:
         """Ask, and ask again where the server may only be busy, restarting, or gone for a moment."""
-        batch: Any = images if isinstance(images[0], bytes) else np.stack(images)
+        batch: Any = images
+        if not isinstance(images[0], bytes):
+            import numpy as np
+
+            batch = np.stack(images)
         for attempt in range(self._retries):
             try:
                 return self._transport.infer(self.model, batch, top, self._version)
@@ -204,7 +209,7 @@ class Classifier:
         }
 
 
-def pixels(image: bytes) -> NDArray[np.uint8]:
+def pixels(image: bytes) -> "NDArray[np.uint8]":
     """Return what the preprocessing step makes of an encoded picture; raises UnusableImage."""
     from seresnext_client.preprocessing import BadPicture, preprocess  # Pillow, which only this needs
 

@@ -19,9 +19,9 @@ from seresnext_client.classifier import BATCH_SIZE, CONCURRENCY, RETRIES, Classi
 from seresnext_client.commands import ErrorGroup, PanelCommand
 from seresnext_client.errors import ExitCode
 from seresnext_client.output import Output, write
+from seresnext_client.pictures import listed, sources
 from seresnext_client.prediction import Result
 from seresnext_client.progress import tracked
-from seresnext_client.sources import listed, sources
 from seresnext_client.transports.base import Timeouts, Tls, Transport, WireProtocol
 
 VARIABLES = "Options can be set in the environment too: SERESNEXT_BATCH_SIZE=16."

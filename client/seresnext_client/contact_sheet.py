@@ -10,9 +10,9 @@ from textwrap import wrap
 from PIL import Image, ImageDraw, ImageFont
 
 from seresnext_client.errors import Unwritable
+from seresnext_client.pictures import Source
 from seresnext_client.prediction import Prediction, Result
 from seresnext_client.preprocessing import CROP, BadPicture, preprocess
-from seresnext_client.sources import Source
 
 COLUMNS = 4
 ERROR_LINES = 4

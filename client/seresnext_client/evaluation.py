@@ -11,8 +11,8 @@ from pathlib import Path
 
 from seresnext_client.classifier import Classifier
 from seresnext_client.errors import LessAccurate, UnusableDataset
+from seresnext_client.pictures import Source, is_picture, source
 from seresnext_client.prediction import Prediction, Result
-from seresnext_client.sources import Source, is_picture, source
 
 WORST = 10
 CONFIDENCE_Z = 1.96  # 95 %

@@ -92,7 +92,7 @@ def _model(transport: Transport, entry: dict[str, Any], figures: dict[str, Any])
 
 def _provenance(transport: Transport, entry: dict[str, Any]) -> dict[str, Any]:
     try:
-        parameters = transport.config(entry["name"])["parameters"]
+        parameters = transport.parameters(entry["name"])
         found = json.loads(parameters.get(f"provenance.{entry.get('version', '')}", "{}"))
     except (ServerRefused, ValueError):
         return {}

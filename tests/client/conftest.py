@@ -24,7 +24,7 @@ class FakeTransport:
     """Says of a picture what its bytes are: `b"7"` is class 7; what begins with "bad" is refused as Triton does it."""
 
     ready: tuple[str, ...] = ("seresnext101_onnx_ensemble",)
-    parameters: dict[str, str] = field(default_factory=dict)
+    told: dict[str, str] = field(default_factory=dict)
     names_bad_pictures: bool = True
     before: Callable[[], None] = lambda: None
     batches: list[list[bytes]] = field(default_factory=list)
@@ -37,8 +37,8 @@ class FakeTransport:
             raise ModelMissing(model)
         return model in self.ready
 
-    def config(self, model: str) -> dict[str, Any]:
-        return {"parameters": self.parameters}
+    def parameters(self, model: str) -> dict[str, str]:
+        return self.told
 
     def metadata(self) -> dict[str, Any]:
         return {"name": "fake", "version": "1"}

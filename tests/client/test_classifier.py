@@ -17,8 +17,8 @@ from seresnext_client.errors import (
     ServerUnreachable,
     UnusableImage,
 )
+from seresnext_client.pictures import Source
 from seresnext_client.prediction import Prediction
-from seresnext_client.sources import Source
 
 from .conftest import FakeTransport
 
@@ -166,7 +166,7 @@ def test_no_ready_ensemble_is_an_error() -> None:
     ],
 )
 def test_random_weights_are_recognised(parameters: dict[str, str], random: bool) -> None:
-    assert Classifier(FakeTransport(parameters=parameters)).weights_are_random() is random
+    assert Classifier(FakeTransport(told=parameters)).weights_are_random() is random
 
 
 def test_the_connection_is_closed() -> None:

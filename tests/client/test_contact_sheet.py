@@ -10,9 +10,9 @@ from PIL import Image
 from seresnext_client.classifier import Classifier
 from seresnext_client.contact_sheet import LINE, MARGIN, MOST, WIDTH, ContactSheet
 from seresnext_client.errors import Unwritable
+from seresnext_client.pictures import Source
 from seresnext_client.prediction import Prediction, Result
 from seresnext_client.preprocessing import CROP, preprocess
-from seresnext_client.sources import Source
 
 from .conftest import FakeTransport
 

@@ -9,8 +9,8 @@ import pytest
 from seresnext_client.classifier import Classifier
 from seresnext_client.errors import LessAccurate, UnusableDataset
 from seresnext_client.evaluation import Labelled, evaluate, labelled, lines, wilson
+from seresnext_client.pictures import Source
 from seresnext_client.prediction import Result
-from seresnext_client.sources import Source
 
 from .conftest import FakeTransport
 

@@ -26,7 +26,17 @@ def test_help_imports_nothing_that_only_an_answer_needs() -> None:
         "except SystemExit:\n    pass\n"
         "print(set({!r}) & set(sys.modules))\n"
     )
-    needless = (*HEAVY, "grpc", "tritonclient.grpc", "tritonclient.http", "geventhttpclient", "urllib3", "PIL")
+    needless = (
+        *HEAVY,
+        "grpc",
+        "tritonclient.grpc",
+        "tritonclient.http",
+        "geventhttpclient",
+        "urllib3",
+        "PIL",
+        "numpy",
+        "rich",
+    )
     assert python(program.format(needless)).splitlines()[-1] == "set()"
 
 
@@ -40,3 +50,13 @@ def test_one_protocol_does_not_import_the_other() -> None:
     )
     assert python(program.format("http", "grpc")) == "False\n"
     assert python(program.format("grpc", "geventhttpclient")) == "False\n"
+
+
+def test_every_public_name_can_be_had_twice() -> None:
+    """A module of the same name would take its place once it is imported."""
+    program = (
+        "import inspect, seresnext_client as package\n"
+        "for _ in range(2):\n"
+        "    print(any(inspect.ismodule(getattr(package, name)) for name in package.__all__))\n"
+    )
+    assert python(program) == "False\nFalse\n"

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 import seresnext_export
 from seresnext_client.classifier import Classifier, connect
 from seresnext_client.errors import InvalidPictures
-from seresnext_client.sources import Source, sources
+from seresnext_client.pictures import Source, sources
 from seresnext_client.transports.base import Timeouts, Transport, WireProtocol
 from seresnext_export.formats.base import Precision
 from seresnext_export.verify import TOLERANCES
@@ -130,7 +130,7 @@ def test_concurrent_requests_are_batched(server: TritonServer, pictures: list[Pa
 
 
 def test_a_running_server_says_where_its_weights_came_from(transport: Transport) -> None:
-    parameters = transport.config("seresnext101_onnx")["parameters"]
+    parameters = transport.parameters("seresnext101_onnx")
     provenance = json.loads(parameters["provenance.1"])
     assert provenance["checkpoint"] == {"source": "random", "sha256": ""}
     assert provenance["verification"]["max_difference"] < 1e-3

@@ -4,12 +4,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Protocol
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from seresnext_client.errors import InvalidPictures, ServerRefused, ServerUnreachable
+
+if TYPE_CHECKING:  # `--help` does without
+    import numpy as np
+    from numpy.typing import NDArray
 
 IMAGE = "image"  # (N, 1) encoded pictures: what an ensemble takes
 PIXELS = "pixels"  # UINT8 (N, 224, 224, 3), RGB: what a network takes
@@ -17,9 +18,9 @@ OUTPUT = "probabilities"
 START = 'start one with "seresnext-serve", or say where it is with --url'
 
 # Encoded pictures for an ensemble, or the pixels of several for a network.
-Batch = Sequence[bytes] | NDArray[np.uint8]
+Batch: TypeAlias = "Sequence[bytes] | NDArray[np.uint8]"
 # One row of classifications for each picture.
-Rows = NDArray[np.object_]
+Rows: TypeAlias = "NDArray[np.object_]"
 
 
 class WireProtocol(StrEnum):
@@ -87,8 +88,8 @@ class Transport(Protocol):
     def is_ready(self, model: str) -> bool:
         """Whether the server answers requests for `model`."""
 
-    def config(self, model: str) -> dict[str, Any]:
-        """Return the configuration of `model`, with the parameters under `parameters` as a plain dict of strings."""
+    def parameters(self, model: str) -> dict[str, str]:
+        """Return the parameters in the configuration of `model`."""
 
     def metadata(self) -> dict[str, Any]:
         """Return the server's `name` and `version`."""
@@ -111,6 +112,8 @@ class Transport(Protocol):
 
 def tensor(new: Callable[..., Any], batch: Batch) -> Any:
     """Return a batch as tritonclient's InferInput, which each protocol has of its own."""
+    import numpy as np
+
     if isinstance(batch, np.ndarray):
         made = new(PIXELS, list(batch.shape), "UINT8")
         made.set_data_from_numpy(batch)
@@ -120,11 +123,6 @@ def tensor(new: Callable[..., Any], batch: Batch) -> Any:
     made = new(IMAGE, list(encoded.shape), "BYTES")
     made.set_data_from_numpy(encoded)
     return made
-
-
-def flattened(config: dict[str, Any]) -> dict[str, Any]:
-    """Return a model's configuration with its parameters as plain strings."""
-    return config | {"parameters": {key: one["string_value"] for key, one in config.get("parameters", {}).items()}}
 
 
 def invalid(message: str, where: str, model: str) -> ServerRefused:

@@ -18,7 +18,7 @@ from seresnext_client.errors import (
     ServerTooSlow,
     ServerUnreachable,
 )
-from seresnext_client.transports.base import OUTPUT, START, Batch, Endpoint, Rows, flattened, invalid, tensor
+from seresnext_client.transports.base import OUTPUT, START, Batch, Endpoint, Rows, invalid, tensor
 
 
 class GrpcTransport:
@@ -42,9 +42,10 @@ class GrpcTransport:
         """Whether the server answers requests for `model`."""
         return bool(self._told(self._client.is_model_ready, model))
 
-    def config(self, model: str) -> dict[str, Any]:
-        """Return the configuration of `model`."""
-        return flattened(self._told(self._client.get_model_config, model, as_json=True)["config"])
+    def parameters(self, model: str) -> dict[str, str]:
+        """Return the parameters in the configuration of `model`."""
+        config = self._told(self._client.get_model_config, model).config
+        return {name: value.string_value for name, value in config.parameters.items()}
 
     def metadata(self) -> dict[str, Any]:
         """Return the server's `name` and `version`."""

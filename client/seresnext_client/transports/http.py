@@ -19,7 +19,7 @@ from seresnext_client.errors import (
     ServerTooSlow,
     ServerUnreachable,
 )
-from seresnext_client.transports.base import OUTPUT, START, Batch, Endpoint, Rows, flattened, invalid, tensor
+from seresnext_client.transports.base import OUTPUT, START, Batch, Endpoint, Rows, invalid, tensor
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
 TITLE = re.compile(rb"<title>\s*(.*?)\s*</title>", re.DOTALL | re.IGNORECASE)
@@ -55,10 +55,11 @@ class HttpTransport:
             return False
         return True
 
-    def config(self, model: str) -> dict[str, Any]:
-        """Return the configuration of `model`."""
+    def parameters(self, model: str) -> dict[str, str]:
+        """Return the parameters in the configuration of `model`."""
         response = self._request("GET", f"/v2/models/{quote(model)}/config", model, self._timeouts.ready_s)
-        return flattened(self._json(response.data))
+        found = self._json(response.data).get("parameters", {})
+        return {name: value["string_value"] for name, value in found.items()}
 
     def metadata(self) -> dict[str, Any]:
         """Return the server's `name` and `version`."""

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from seresnext_client import sources as module
+from seresnext_client import pictures as module
 from seresnext_client.errors import UnusableImage
-from seresnext_client.sources import Source, listed, sources
+from seresnext_client.pictures import Source, listed, sources
 
 from .. import pictures
 from .conftest import Site
