@@ -1,5 +1,6 @@
 """`seresnext-client`: the command line of the client."""
 
+import gc
 import inspect
 import json
 import os
@@ -24,6 +25,7 @@ from seresnext_client.prediction import Result
 from seresnext_client.progress import tracked
 from seresnext_client.transports.base import Timeouts, Tls, Transport, WireProtocol
 
+gc.set_threshold(50_000)  # what is still to be imported stays: looking through it costs a tenth of a short command
 VARIABLES = "Options can be set in the environment too: SERESNEXT_BATCH_SIZE=16."
 
 
