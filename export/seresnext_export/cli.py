@@ -1,18 +1,20 @@
 """`seresnext-export`: the command line of the builder."""
 
 from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.progress import Progress, TaskID
 from rich.table import Table
 
-from seresnext_client.commands import ErrorGroup
+from seresnext_client.commands import ErrorGroup, PanelCommand
 from seresnext_export import build as building
 from seresnext_export import photographs
-from seresnext_export.errors import DownloadFailed
-from seresnext_export.formats.base import Precision
+from seresnext_export.errors import DownloadFailed, UsageError
+from seresnext_export.formats.base import EngineOptions, HardwareCompatibility, Precision
 from seresnext_export.serving import FormatName, Serving
 
 if TYPE_CHECKING:
@@ -33,7 +35,9 @@ Repository = Annotated[Path, typer.Option(metavar="DIR", help="The model reposit
 Sha256 = Annotated[str | None, typer.Option("--sha256", metavar="HEX", help="Refuse a checkpoint with another digest.")]
 Ema = Annotated[bool, typer.Option("--ema", help="Take the EMA weights of a training checkpoint.")]
 OrRandom = Annotated[bool, typer.Option("--or-random", help="Random weights if the checkpoint cannot be downloaded.")]
-PrecisionOption = Annotated[Precision, typer.Option(help="Precision between the UINT8 input and the FP32 output.")]
+PrecisionOption = Annotated[
+    Precision | None, typer.Option(help="Between the UINT8 input and the FP32 output.  [default: fp32; tensorrt: fp16]")
+]
 Version = Annotated[int, typer.Option(min=1, metavar="N", help="Version directory of the networks.")]
 MaxBatchSize = Annotated[int, typer.Option(min=1, max=1024, metavar="N", help="Largest batch, served and verified.")]
 QueueDelay = Annotated[int, typer.Option(min=0, metavar="N", help="Microseconds to wait for a fuller batch.")]
@@ -42,7 +46,20 @@ StepInstances = Annotated[int, typer.Option(min=1, metavar="N", help="Processes 
 VerifyImages = Annotated[Path | None, typer.Option(metavar="DIR", help="Verify with the pictures of a folder.")]
 Force = Annotated[bool, typer.Option("--force", help="Rebuild what is up to date.")]
 
+engine_option = partial(typer.Option, rich_help_panel="TensorRT engines")
+FromOnnx = Annotated[Path | None, engine_option("--onnx", metavar="FILE", help="Build from this graph, without torch.")]
+OptBatchSize = Annotated[int, engine_option(min=1, metavar="N", help="Batch that the engine is tuned for.")]
+Workspace = Annotated[int, engine_option(min=1, metavar="MIB", help="Memory that a layer may work in.")]
+Level = Annotated[int, engine_option("--builder-level", min=0, max=5, metavar="N", help="How hard to look for speed.")]
+TimingCache = Annotated[Path | None, engine_option(metavar="FILE", help="Keep measurements for the next build.")]
+Compatibility = Annotated[HardwareCompatibility, engine_option(help="The GPUs that the engine runs on.")]
+VersionCompatible = Annotated[bool, engine_option("--version-compatible", help="For later releases of TensorRT too.")]
+NoTf32 = Annotated[bool, engine_option("--no-tf32", help="No TF32 where the graph has FP32.")]
+NoCudaGraphs = Annotated[bool, engine_option("--no-cuda-graphs", help="Serve without CUDA graphs.")]
+HeuristicCudnn = Annotated[bool, typer.Option("--heuristic-cudnn", help="ONNX on a GPU: no search per batch size.")]
+
 DEFAULTS = Serving()
+ENGINE = EngineOptions()
 
 
 @app.callback()
@@ -50,7 +67,7 @@ def main() -> None:
     """Build a Triton model repository from NVIDIA's SE-ResNeXt101-32x4d."""
 
 
-@app.command()
+@app.command(cls=PanelCommand)
 def build(
     formats: Formats = [FormatName.TORCHSCRIPT, FormatName.ONNX],  # noqa: B006  (typer copies it)
     checkpoint: Checkpoint = "ngc",
@@ -58,21 +75,39 @@ def build(
     sha256: Sha256 = None,
     ema: Ema = False,
     or_random: OrRandom = False,
-    precision: PrecisionOption = Precision.FP32,
+    precision: PrecisionOption = None,
     version: Version = 1,
     max_batch_size: MaxBatchSize = DEFAULTS.max_batch_size,
     queue_delay_us: QueueDelay = DEFAULTS.queue_delay_us,
     instances: Instances = DEFAULTS.instances,
     step_instances: StepInstances = DEFAULTS.step_instances,
+    heuristic_cudnn: HeuristicCudnn = False,
     verify_images: VerifyImages = None,
     force: Force = False,
+    onnx: FromOnnx = None,
+    opt_batch_size: OptBatchSize = DEFAULTS.opt_batch_size,
+    workspace: Workspace = ENGINE.workspace_mib,
+    builder_level: Level = ENGINE.level,
+    timing_cache: TimingCache = None,
+    hardware_compatibility: Compatibility = ENGINE.hardware_compatibility,
+    version_compatible: VersionCompatible = False,
+    no_tf32: NoTf32 = False,
+    no_cuda_graphs: NoCudaGraphs = False,
 ) -> None:
     """Export the network, prove each artefact against the eager network, and write it into a model repository."""
-    building.require_packages(formats)
+    if onnx and formats != [FormatName.TENSORRT]:
+        raise UsageError("--onnx is what an engine is built from: it goes with --format tensorrt, and no other")
+    building.require(formats, onnx)
     request = building.Request(
         formats=tuple(dict.fromkeys(formats)),
-        weights=_weights(checkpoint, sha256=sha256, ema=ema, or_random=or_random),
-        pictures=tuple(photographs.pictures_in(verify_images) if verify_images else photographs.shipped()),
+        weights=(
+            building.weights_of(onnx, precision or Precision.FP16)
+            if onnx
+            else _weights(checkpoint, sha256=sha256, ema=ema, or_random=or_random)
+        ),
+        pictures=()
+        if onnx
+        else tuple(photographs.pictures_in(verify_images) if verify_images else photographs.shipped()),
         precision=precision,
         version=version,
         serving=Serving(
@@ -80,7 +115,20 @@ def build(
             queue_delay_us=queue_delay_us,
             instances=instances,
             step_instances=step_instances,
+            opt_batch_size=opt_batch_size,
+            cuda_graphs=not no_cuda_graphs,
+            heuristic_cudnn=heuristic_cudnn,
         ),
+        engine=EngineOptions(
+            workspace_mib=workspace,
+            level=builder_level,
+            timing_cache=timing_cache,
+            hardware_compatibility=hardware_compatibility,
+            version_compatible=version_compatible,
+            tf32=not no_tf32,
+        ),
+        onnx=onnx,
+        monitor=Phases(),
         force=force,
     )
     results = building.build(request, repository, _step, lambda: _say(f"another build of {repository} goes first"))
@@ -122,6 +170,30 @@ def _say(text: str) -> None:
 
 def _step(text: str) -> AbstractContextManager[Any]:
     return stderr.status(text)
+
+
+class Phases:
+    """A bar on stderr for each phase of an engine's build, on a terminal."""
+
+    def __init__(self) -> None:
+        self._bars = Progress(console=stderr, transient=True, disable=not stderr.is_terminal)
+        self._tasks: dict[str, TaskID] = {}
+
+    def begin(self, phase: str, parent: str | None, steps: int) -> None:
+        """Show a bar."""
+        if not self._tasks:
+            self._bars.start()
+        self._tasks[phase] = self._bars.add_task(f"  {phase}" if parent else phase, total=steps)
+
+    def reach(self, phase: str, step: int) -> None:
+        """Fill it."""
+        self._bars.update(self._tasks[phase], completed=step)
+
+    def end(self, phase: str) -> None:
+        """Take it away."""
+        self._bars.remove_task(self._tasks.pop(phase))
+        if not self._tasks:
+            self._bars.stop()
 
 
 def _print(results: list[building.Result], repository: Path) -> None:

@@ -42,8 +42,20 @@ def _model(model: Model) -> Any:
         dynamic_batching=pb.ModelDynamicBatching(max_queue_delay_microseconds=model.batching.max_queue_delay_us),
         instance_group=[pb.ModelInstanceGroup(count=model.instances.count, kind=kind)],
         model_warmup=[_warmup(warmup, model.inputs) for warmup in model.warmups],
+        cc_model_filenames=dict(model.filenames_by_compute_capability),
+        optimization=_optimization(model),
         parameters=_parameters(model.parameters),
     )
+
+
+def _optimization(model: Model) -> Any:
+    policy = pb.ModelOptimizationPolicy
+    if model.cuda_graphs:
+        return policy(cuda=policy.Cuda(graphs=True))
+    if model.cuda_provider:
+        cuda = policy.ExecutionAccelerators.Accelerator(name="cuda", parameters=dict(model.cuda_provider))
+        return policy(execution_accelerators=policy.ExecutionAccelerators(gpu_execution_accelerator=[cuda]))
+    return None
 
 
 def _ensemble(ensemble: Ensemble) -> Any:

@@ -13,7 +13,7 @@ NAME = "provenance.json"
 Provenance = dict[str, Any]
 
 # Of a provenance, what follows from the inputs of a build. Where these are unchanged, so is the artefact.
-INPUTS = ("format", "precision", "checkpoint", "max_batch_size", "versions", "pictures", "builder")
+INPUTS = ("format", "precision", "checkpoint", "max_batch_size", "versions", "pictures", "builder", "engine")
 
 
 def versions(packages: Iterable[str]) -> dict[str, str]:
@@ -47,6 +47,12 @@ def read(folder: Path) -> Provenance:
 def write(folder: Path, provenance: Provenance) -> None:
     """Write the provenance of a version directory."""
     (folder / NAME).write_text(json.dumps(provenance, indent=2) + "\n", encoding="utf-8")
+
+
+def replace(folder: Path, provenance: Provenance) -> None:
+    """Write another provenance; what was hard-linked from elsewhere stays there as it is."""
+    (folder / NAME).unlink(missing_ok=True)
+    write(folder, provenance)
 
 
 def is_current(folder: Path, inputs: Provenance) -> bool:

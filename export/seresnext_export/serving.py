@@ -11,6 +11,7 @@ from seresnext_export.spec import (
     Ensemble,
     InstanceGroup,
     Model,
+    Profile,
     Step,
     Tensor,
     Warmup,
@@ -63,11 +64,19 @@ class Serving:
     """The numbers that a deployment may want to change."""
 
     max_batch_size: int = 32
+    opt_batch_size: int = 8  # what a TensorRT engine is tuned for, at most the largest
     queue_delay_us: int = 1000  # on the networks only: a delay on the step adds latency and saves nothing
     instances: int = 1
     step_instances: int = 1
     max_image_bytes: int = 64 << 20
     max_image_pixels: int = 100_000_000
+    cuda_graphs: bool = True  # of TensorRT engines
+    heuristic_cudnn: bool = False
+
+    @property
+    def profile(self) -> Profile:
+        """The batch sizes of a TensorRT engine."""
+        return Profile(opt=min(self.opt_batch_size, self.max_batch_size), max=self.max_batch_size)
 
 
 def preprocessing_step(serving: Serving) -> Model:
@@ -88,8 +97,14 @@ def preprocessing_step(serving: Serving) -> Model:
     )
 
 
-def network(name: FormatName, serving: Serving, provenance: tuple[tuple[str, str], ...] = ()) -> Model:
-    """Pixels in, probabilities out."""
+Pairs = tuple[tuple[str, str], ...]
+
+# ONNX Runtime would otherwise try every algorithm of cuDNN for every batch size that it meets, for seconds each.
+HEURISTIC_CUDNN = (("cudnn_conv_algo_search", "HEURISTIC"),)
+
+
+def network(name: FormatName, serving: Serving, provenance: Pairs = (), plans: Pairs = ()) -> Model:
+    """Pixels in, probabilities out; `plans` are TensorRT's files by compute capability where there are several."""
     sizes = sorted({1, serving.max_batch_size})
     return Model(
         name=f"seresnext101_{name}",
@@ -101,6 +116,9 @@ def network(name: FormatName, serving: Serving, provenance: tuple[tuple[str, str
         batching=DynamicBatching(max_queue_delay_us=serving.queue_delay_us),
         instances=InstanceGroup(count=serving.instances),
         warmups=tuple(Warmup(batch_size=size) for size in sizes),
+        cuda_graphs=serving.cuda_graphs and name is FormatName.TENSORRT,
+        filenames_by_compute_capability=plans,
+        cuda_provider=HEURISTIC_CUDNN if serving.heuristic_cudnn and name is FormatName.ONNX else (),
         parameters=provenance,
     )
 

@@ -64,6 +64,20 @@ class DynamicBatching:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Profile:
+    """The batch sizes that an engine takes, and the one that it is tuned for."""
+
+    min: int = 1
+    opt: int
+    max: int
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.min <= self.opt <= self.max:
+            message = f"a profile is 1 <= min <= opt <= max, got {self.min}, {self.opt}, {self.max}"
+            raise ValueError(message)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Warmup:
     """A request that a model answers before it is ready: random numbers, or the content of `warmup/<file>`."""
 
@@ -84,6 +98,9 @@ class Model:
     batching: DynamicBatching = DynamicBatching()
     instances: InstanceGroup = InstanceGroup()
     warmups: tuple[Warmup, ...] = ()
+    cuda_graphs: bool = False  # TensorRT only
+    filenames_by_compute_capability: tuple[tuple[str, str], ...] = ()
+    cuda_provider: tuple[tuple[str, str], ...] = ()  # options of ONNX Runtime's, where there is a GPU
     parameters: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:

@@ -18,7 +18,7 @@ import pytest
 
 from seresnext_client import preprocessing
 from seresnext_export import pbtxt, photographs
-from seresnext_export.build import Request, Result, Weights, build, require_packages
+from seresnext_export.build import Request, Result, Weights, build, require
 from seresnext_export.errors import Disagreement, MissingPrerequisite, SeresnextExportError
 from seresnext_export.formats.onnx import Onnx
 from seresnext_export.network import Network
@@ -297,9 +297,9 @@ def test_a_full_disk_ends_with_5_and_leaves_the_repository_as_it_was(name: str, 
 
 def test_a_missing_package_is_found_out_before_any_work(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "onnxruntime" else True)
-    require_packages([FormatName.TORCHSCRIPT])
+    require([FormatName.TORCHSCRIPT])
     with pytest.raises(MissingPrerequisite, match=r"needs onnxruntime: pip install 'seresnext-triton\[export,cpu\]'"):
-        require_packages([FormatName.TORCHSCRIPT, FormatName.ONNX])
+        require([FormatName.TORCHSCRIPT, FormatName.ONNX])
 
 
 def test_a_repository_that_is_a_file_is_refused(request_: Request, target: Path) -> None:

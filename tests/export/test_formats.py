@@ -70,6 +70,23 @@ def test_onnx_holds_no_batch_norm(graph: onnx.ModelProto) -> None:
     assert "BatchNormalization" not in Counter(node.op_type for node in graph.graph.node)
 
 
+def test_onnx_computes_in_the_precision_that_was_asked_for_and_in_fp32_at_its_ends(
+    graph: onnx.ModelProto, request: pytest.FixtureRequest
+) -> None:
+    precision = request.node.callspec.params["graph"]
+    inner = onnx.TensorProto.FLOAT16 if precision is Precision.FP16 else onnx.TensorProto.FLOAT
+    inferred = onnx.shape_inference.infer_shapes(graph).graph
+    types = {value.name: value.type.tensor_type.elem_type for value in inferred.value_info}
+    types |= {value.name: value.data_type for value in inferred.initializer}
+    heavy = [node for node in inferred.node if node.op_type in ("Conv", "Gemm", "MatMul")]
+    assert len(heavy) > 10
+    assert {types[name] for node in heavy for name in node.input} == {inner}
+    (softmax,) = (node for node in inferred.node if node.op_type == "Softmax")
+    assert types[softmax.input[0]] == onnx.TensorProto.FLOAT
+    scaling = [node for node in inferred.node if node.op_type in ("Sub", "Div")]
+    assert {types[name] for node in scaling for name in node.input if name in types} == {onnx.TensorProto.FLOAT}
+
+
 def test_an_opset_that_the_exporter_did_not_write_is_an_error(tmp_path: Path, small_network: Network) -> None:
     with pytest.raises(ExportFailed, match="asked for ONNX opset 17, the exporter wrote"):
         Onnx(small_network, opset=17).export(tmp_path / "model.onnx")

@@ -51,3 +51,26 @@ def test_only_the_networks_wait_for_company() -> None:
     assert isinstance(step, Model)
     assert step.batching.max_queue_delay_us == 0
     assert all(model.batching.max_queue_delay_us > 0 for model in others if isinstance(model, Model))
+
+
+def test_plans_for_several_gpus_are_a_map() -> None:
+    plans = (("8.9", "model_8.9.plan"), ("9.0", "model_9.0.plan"))
+    config = pbtxt.parse(pbtxt.render(serving.network(FormatName.TENSORRT, Serving(), plans=plans)))
+    assert dict(config.cc_model_filenames) == dict(plans)
+
+
+def test_cudnn_does_not_search_where_it_is_asked_not_to() -> None:
+    (_, onnx, _) = (
+        pbtxt.parse(pbtxt.render(serving.network(name, Serving(heuristic_cudnn=True)))).optimization
+        for name in FormatName
+    )
+    (cuda,) = onnx.execution_accelerators.gpu_execution_accelerator
+    assert (cuda.name, dict(cuda.parameters)) == ("cuda", {"cudnn_conv_algo_search": "HEURISTIC"})
+
+
+def test_only_an_engine_has_cuda_graphs() -> None:
+    for serves in (Serving(), Serving(cuda_graphs=False)):
+        graphs = [
+            pbtxt.parse(pbtxt.render(serving.network(name, serves))).optimization.cuda.graphs for name in FormatName
+        ]
+        assert graphs == [False, False, serves.cuda_graphs]
