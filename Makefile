@@ -9,6 +9,8 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 SITE = $(wildcard $(VENV)/lib/python3.*/site-packages)
 
+include deploy/triton.env
+
 REPOSITORY ?= model_repository
 CHECKPOINT ?=
 FORMATS ?= torchscript onnx
@@ -27,6 +29,17 @@ $(REPOSITORY)/seresnext101_preprocess/config.pbtxt: | $(READY)
 
 export: $(READY) ## Build the model repository (CHECKPOINT=ngc|random|PATH|URL, FORMATS=…)
 	$(BUILD) $(if $(CHECKPOINT),--checkpoint $(CHECKPOINT))
+
+# The graph is made here, on the CPU; the engine where its TensorRT and its GPU are, without torch.
+ONNX ?= .cache/engine/seresnext101_onnx/1/model.onnx
+engine: $(ONNX) ## Build a TensorRT engine in NVIDIA's container (ONNX=…, ENGINE_OPTIONS=…)
+	docker run --rm --gpus all --volume "$(CURDIR):/work" --workdir /work $(TENSORRT_IMAGE) deploy/engine.sh --onnx $(ONNX) --repository $(REPOSITORY) $(ENGINE_OPTIONS)
+
+.cache/engine/seresnext101_onnx/1/model.onnx: | $(READY)
+	$(BIN)/seresnext-export build --format onnx --precision fp16 --repository .cache/engine $(if $(CHECKPOINT),--checkpoint $(CHECKPOINT))
+
+lint-repository: $(READY) ## Find what a server would stumble over in the model repository
+	$(BIN)/seresnext-export check --repository $(REPOSITORY)
 
 serve: $(READY) ## Serve the model repository with the embedded Triton
 	$(BIN)/seresnext-serve --repository $(REPOSITORY)
@@ -53,4 +66,4 @@ soak: $(READY) ## Run the tests that take minutes
 clean: ## Remove .venv and everything that was built
 	rm -rf $(VENV) $(REPOSITORY)/seresnext101_*
 
-.PHONY: help demo export serve install check test soak clean
+.PHONY: help demo export engine lint-repository serve install check test soak clean

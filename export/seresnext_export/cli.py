@@ -1,6 +1,7 @@
 """`seresnext-export`: the command line of the builder."""
 
 from contextlib import AbstractContextManager
+from enum import StrEnum
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,6 +12,7 @@ from rich.progress import Progress, TaskID
 from rich.table import Table
 
 from seresnext_client.commands import ErrorGroup, PanelCommand
+from seresnext_client.errors import ExitCode
 from seresnext_export import build as building
 from seresnext_export import photographs
 from seresnext_export.errors import DownloadFailed, UsageError
@@ -19,6 +21,14 @@ from seresnext_export.serving import FormatName, Serving
 
 if TYPE_CHECKING:
     from seresnext_export.network import Network
+
+
+class Form(StrEnum):
+    """The forms in which findings are printed."""
+
+    TABLE = "table"
+    JSON = "json"
+
 
 app = typer.Typer(cls=ErrorGroup, no_args_is_help=True, add_completion=False, rich_markup_mode=None)
 stderr = Console(stderr=True)
@@ -57,6 +67,10 @@ VersionCompatible = Annotated[bool, engine_option("--version-compatible", help="
 NoTf32 = Annotated[bool, engine_option("--no-tf32", help="No TF32 where the graph has FP32.")]
 NoCudaGraphs = Annotated[bool, engine_option("--no-cuda-graphs", help="Serve without CUDA graphs.")]
 HeuristicCudnn = Annotated[bool, typer.Option("--heuristic-cudnn", help="ONNX on a GPU: no search per batch size.")]
+
+CheckedRepository = Annotated[Path, typer.Option("--repository", metavar="DIR", help="The repository to look at.")]
+CheckOutput = Annotated[Form, typer.Option("--output", help="How to print what is found.")]
+OnCpu = Annotated[bool, typer.Option("--cpu", help="For a server without a GPU.")]
 
 DEFAULTS = Serving()
 ENGINE = EngineOptions()
@@ -133,6 +147,26 @@ def build(
     )
     results = building.build(request, repository, _step, lambda: _say(f"another build of {repository} goes first"))
     _print(results, repository)
+
+
+@app.command()
+def check(
+    repository: CheckedRepository = Path("model_repository"),
+    output: CheckOutput = Form.TABLE,
+    cpu: OnCpu = False,
+) -> None:
+    """Find what a server would stumble over in a repository, without a server and without a GPU."""
+    from seresnext_export import linter
+
+    findings = linter.check(repository, on_cpu=cpu)
+    text = linter.as_json(findings) if output is Form.JSON else "\n".join(linter.lines(findings))
+    typer.echo(text or f"{repository}: nothing to mend")
+    if any(finding.fault for finding in findings):
+        raise typer.Exit(ExitCode.EXPORT_FAILED)
+
+
+def _pictures(folder: Path | None) -> tuple[Path, ...]:
+    return tuple(photographs.pictures_in(folder) if folder else photographs.shipped())
 
 
 def _weights(checkpoint: str, *, sha256: str | None, ema: bool, or_random: bool) -> building.Weights:

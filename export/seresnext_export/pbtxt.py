@@ -30,6 +30,11 @@ def max_batch_size(text: str) -> int:
         return 0
 
 
+def type_name(data_type: int) -> str:
+    """Return the name of a type, TYPE_FP32, in a config.pbtxt."""
+    return str(pb.DataType.Name(data_type))
+
+
 def _model(model: Model) -> Any:
     kind = pb.ModelInstanceGroup.KIND_CPU if model.instances.on_cpu else pb.ModelInstanceGroup.KIND_AUTO
     return pb.ModelConfig(
