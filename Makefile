@@ -38,7 +38,7 @@ engine: $(ONNX) ## Build a TensorRT engine in NVIDIA's container (ONNX=…, ENGI
 .cache/engine/seresnext101_onnx/1/model.onnx: | $(READY)
 	$(BIN)/seresnext-export build --format onnx --precision fp16 --repository .cache/engine $(if $(CHECKPOINT),--checkpoint $(CHECKPOINT))
 
-lint-repository: $(READY) ## Find what a server would stumble over in the model repository
+lint: $(READY) ## Find what a server would stumble over in the model repository
 	$(BIN)/seresnext-export check --repository $(REPOSITORY)
 
 serve: $(READY) ## Serve the model repository with the embedded Triton
@@ -66,4 +66,4 @@ soak: $(READY) ## Run the tests that take minutes
 clean: ## Remove .venv and everything that was built
 	rm -rf $(VENV) $(REPOSITORY)/seresnext101_*
 
-.PHONY: help demo export engine lint-repository serve install check test soak clean
+.PHONY: help demo export engine lint serve install check test soak clean

@@ -374,3 +374,20 @@ def test_the_stand_in_has_nothing_that_the_real_api_has_not(real_api: Callable[[
 def test_only_the_first_of_the_majors_has_a_flag_for_fp16(real_api: Callable[[set[str]], set[str]]) -> None:
     """Which is why no flag is asked for: where it is missing, a guarded one builds FP32."""
     assert real_api({"BuilderFlag.FP16"}) in (set(), {"BuilderFlag.FP16"})
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("precision", Precision)
+def test_a_real_engine_agrees(precision: Precision, small_network: Network, tmp_path: Path) -> None:
+    try:
+        require([FormatName.TENSORRT])
+    except MissingPrerequisite as error:
+        pytest.skip(str(error))
+    request = Request(
+        formats=(FormatName.TENSORRT,),
+        weights=Weights(identity={"source": "small", "sha256": "0"}, load=lambda: small_network),
+        pictures=tuple(photographs.shipped()[:3]),
+        precision=precision,
+        serving=Serving(max_batch_size=4),
+    )
+    assert run(request, tmp_path / "models")
