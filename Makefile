@@ -44,6 +44,12 @@ lint: $(READY) ## Find what a server would stumble over in the model repository
 serve: $(READY) ## Serve the model repository with the embedded Triton
 	$(BIN)/seresnext-serve --repository $(REPOSITORY)
 
+# Photographs, in turn; a server of its own measures what is served here, SERESNEXT_URL another one.
+PICTURES ?= $(IMAGE) $(addprefix $(SITE)/skimage/data/,astronaut.png chelsea.png coffee.png rocket.jpg)
+BENCHMARK = $(BIN)/seresnext-client benchmark $(PICTURES) $(BENCHMARK_OPTIONS)
+benchmark: $(REPOSITORY)/seresnext101_preprocess/config.pbtxt ## Measure with perf_analyzer and write results/report.html (BENCHMARK_OPTIONS=…)
+	$(if $(SERESNEXT_URL),,$(BIN)/seresnext-serve --repository $(REPOSITORY) --http-port 0 --grpc-port 0 --metrics-port 0 --) $(BENCHMARK)
+
 install: $(READY) ## Make .venv with everything in it
 
 $(READY): pyproject.toml constraints.txt
@@ -66,4 +72,4 @@ soak: $(READY) ## Run the tests that take minutes
 clean: ## Remove .venv and everything that was built
 	rm -rf $(VENV) $(REPOSITORY)/seresnext101_*
 
-.PHONY: help demo export engine lint serve install check test soak clean
+.PHONY: help demo export engine lint serve benchmark install check test soak clean

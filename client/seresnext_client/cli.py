@@ -16,7 +16,7 @@ from typing import Annotated, Any
 
 import typer
 
-from seresnext_client.classifier import BATCH_SIZE, CONCURRENCY, RETRIES, Classifier, Preprocess, connect
+from seresnext_client.classifier import BATCH_SIZE, CONCURRENCY, RETRIES, Classifier, Preprocess, address, connect
 from seresnext_client.commands import ErrorGroup, PanelCommand
 from seresnext_client.errors import ExitCode
 from seresnext_client.output import Output, write
@@ -63,6 +63,19 @@ GroundTruth = Annotated[
 Models = Annotated[list[str], request_option("--model", metavar="NAME", help="To compare several, repeat it.")]
 Limit = Annotated[int | None, option(min=1, metavar="N", help="Take N pictures, evenly spread.")]
 FailUnder = Annotated[float | None, option(min=0, max=100, metavar="PERCENT", help="Exit 5 if top-1 is below.")]
+
+Results = Annotated[Path, option(metavar="DIR", help="Where the report goes, and all that is raw.")]
+Protocols = Annotated[list[WireProtocol], option("--wire", help="Protocols to measure; may be repeated.")]
+BatchSizes = Annotated[list[int], option("--batch-size", min=1, metavar="N", help="Pictures in a request; repeatable.")]
+Concurrencies = Annotated[
+    list[int], option("--concurrency", min=1, metavar="N", help="Requests at a time; repeatable.")
+]
+Rates = Annotated[
+    list[int], option("--rate", min=1, metavar="N", help="Instead: requests a second (Poisson); repeatable.")
+]
+Interval = Annotated[int, option(min=100, metavar="MS", help="One window; three that agree are a figure.")]
+Before = Annotated[Path, typer.Argument(metavar="OLD", help="Results of a benchmark.")]
+After = Annotated[Path, typer.Argument(metavar="NEW", help="Other results.")]
 
 
 @app.callback()
@@ -208,6 +221,50 @@ def labels(
     classes = Classifier(transport, model, version=model_version, preprocess=preprocess).classes()
     lines = (f"{one.index:>4}  {one.wnid}  {one.label}" for one in classes)
     _echo(output, lines, [{"index": one.index, "wnid": one.wnid, "label": one.label} for one in classes])
+
+
+@command(name="benchmark")
+@connected
+def measure(
+    transport: Transport,
+    images: Images = None,
+    results: Results = Path("results"),
+    model: Models = [],  # noqa: B006  (typer copies it)
+    protocols: Protocols = [WireProtocol.GRPC],  # noqa: B006
+    batch_sizes: BatchSizes = [1],  # noqa: B006
+    concurrencies: Concurrencies = [1, 2, 4, 8, 16],  # noqa: B006
+    rates: Rates = [],  # noqa: B006
+    interval: Interval = 3000,
+) -> None:
+    """Measure a server with perf_analyzer and real pictures, and write a report."""
+    from seresnext_client.benchmark import run, sweep
+    from seresnext_client.benchmark.answers import answers
+
+    plan = run.Plan(
+        models=tuple(model),
+        protocols=tuple(protocols),
+        batch_sizes=tuple(batch_sizes),
+        concurrencies=tuple(concurrencies) if not rates else (),
+        rates=tuple(rates),
+        settings=sweep.Settings(interval_ms=interval),
+    )
+    # Of the other protocol the environment says where it is, or Triton's own port does.
+    urls = {protocol: address(None, protocol) for protocol in protocols} | {transport.protocol: transport.url}
+    measured = run.benchmark(transport, urls, sources(images or []), plan, results, _say, tracked)
+    typer.echo("\n".join(answers(measured)))
+    typer.echo(f"report: {results / 'report.html'}")
+
+
+@command()
+def compare(before: Before, after: After) -> None:
+    """Say what changed from one benchmark's results to another's, and what of it is more than noise."""
+    from seresnext_client.benchmark import comparison
+
+    typer.echo("\n".join(comparison.lines(comparison.compare(before, after))))
+
+
+def _say(text: str) -> None:
+    typer.echo(text, err=True)
 
 
 def _header(text: str) -> tuple[str, str]:

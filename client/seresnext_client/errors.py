@@ -6,6 +6,7 @@ SeresnextError                  the base that every command line catches
     ├── UnusableDataset         labelled pictures without labels, or without pictures   3
     ├── Unwritable              a file of results that cannot be written            2
     ├── LessAccurate            a model that knows less than was asked for          5
+    ├── BenchmarkFailed         perf_analyzer could not measure                     5
     ├── MissingExtra            an optional package or program is not installed     4
     ├── ServerUnreachable       no connection, not ready, TLS                       6
     │   ├── ModelNotReady       the server is there, no model of ours is ready      6
@@ -63,6 +64,12 @@ class Unwritable(SeresnextClientError):
 
 class LessAccurate(SeresnextClientError):
     """A model that classifies fewer pictures rightly than was asked for."""
+
+    exit_code = ExitCode.EXPORT_FAILED
+
+
+class BenchmarkFailed(SeresnextClientError):
+    """The program that measures could not."""
 
     exit_code = ExitCode.EXPORT_FAILED
 

@@ -11,7 +11,7 @@ import pytest
 
 from seresnext_client.classifier import CLASSES, GRAY
 from seresnext_client.errors import InvalidPictures, ModelMissing, ServerRefused
-from seresnext_client.transports.base import Batch, Rows
+from seresnext_client.transports.base import Batch, Rows, WireProtocol
 
 
 def cell(image: bytes, rank: int) -> bytes:
@@ -30,6 +30,7 @@ class FakeTransport:
     batches: list[list[bytes]] = field(default_factory=list)
     closed: bool = False
     url: str = "fake:1"
+    protocol: WireProtocol = WireProtocol.GRPC
     restricted: bool = False
 
     def is_ready(self, model: str) -> bool:

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -186,6 +187,7 @@ def test_what_goes_wrong_is_said_and_publishes_nothing(
 def test_ctrl_c_cancels_the_build(behaviour: Behaviour, request_: Request, tmp_path: Path) -> None:
     import _thread
 
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
     steps: list[bool] = []
     interrupted = threading.Event()
 
@@ -197,8 +199,11 @@ def test_ctrl_c_cancels_the_build(behaviour: Behaviour, request_: Request, tmp_p
         threading.Event().wait(0.2)
 
     behaviour.during_build = during_build
-    with pytest.raises(KeyboardInterrupt):
-        run(request_, tmp_path / "models")
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            run(request_, tmp_path / "models")
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert len(steps) < 10, "the builder was told to stop"
     assert list(tmp_path.iterdir()) == []
 

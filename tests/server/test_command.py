@@ -316,3 +316,34 @@ def test_a_proxy_with_tls_that_restricts_is_lived_with(
         assert finished.returncode in (6, 7), finished.stderr
         assert len(finished.stderr.splitlines()) == 1
         assert url in finished.stderr
+
+
+def test_a_benchmark_measures_ensembles_and_networks(
+    small_server: TritonServer, grace_hopper: Path, tmp_path: Path
+) -> None:
+    models = ("--model", "seresnext101_onnx_ensemble", "--model", "seresnext101_onnx")
+    sizes = ("--concurrency", "2", "--interval", "300", "--wire", "grpc", "--wire", "http")
+    with_http = {"SERESNEXT_HTTP_URL": small_server.http_url}
+    finished = subprocess.run(
+        [CLIENT, "benchmark", grace_hopper, "--results", tmp_path / "results", *models, *sizes],
+        capture_output=True,
+        text=True,
+        timeout=200,
+        env=environment(small_server.grpc_url, **with_http),
+    )
+    if finished.returncode == 4 and "cannot fetch" in finished.stderr:
+        pytest.skip(finished.stderr)
+    assert finished.returncode == 0, finished.stderr
+    assert "Fastest is seresnext101_onnx_ensemble over " in finished.stdout
+    measured = json.loads((tmp_path / "results" / "results.json").read_text())["measurements"]
+    assert [(one["load"]["model"], one["load"]["protocol"]) for one in measured] == [
+        ("seresnext101_onnx_ensemble", "grpc"),
+        ("seresnext101_onnx_ensemble", "http"),
+        ("seresnext101_onnx", "grpc"),
+        ("seresnext101_onnx", "http"),
+    ]
+    assert all(one["pictures_per_s"] > 10 and one["failures"] == 0 for one in measured)
+    assert all(one["batches"]["seresnext101_onnx"] for one in measured)
+    assert (tmp_path / "results" / "report.html").stat().st_size > 50_000
+    again = run("nowhere:1", "compare", tmp_path / "results", tmp_path / "results")
+    assert again.stdout.count("1.00x    1.00x") == 4

@@ -81,6 +81,8 @@ class Endpoint:
 class Transport(Protocol):
     """A connection to a server. Each method raises ServerUnreachable or ServerRefused; `infer` is safe in threads."""
 
+    protocol: WireProtocol
+
     @property
     def url(self) -> str:
         """Where the server is."""

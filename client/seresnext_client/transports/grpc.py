@@ -18,11 +18,13 @@ from seresnext_client.errors import (
     ServerTooSlow,
     ServerUnreachable,
 )
-from seresnext_client.transports.base import OUTPUT, START, Batch, Endpoint, Rows, invalid, tensor
+from seresnext_client.transports.base import OUTPUT, START, Batch, Endpoint, Rows, WireProtocol, invalid, tensor
 
 
 class GrpcTransport:
     """One channel, which all threads share."""
+
+    protocol = WireProtocol.GRPC
 
     def __init__(self, endpoint: Endpoint) -> None:
         self._url, self._timeouts, tls = endpoint.url, endpoint.timeouts, endpoint.tls

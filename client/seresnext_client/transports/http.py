@@ -19,7 +19,7 @@ from seresnext_client.errors import (
     ServerTooSlow,
     ServerUnreachable,
 )
-from seresnext_client.transports.base import OUTPUT, START, Batch, Endpoint, Rows, invalid, tensor
+from seresnext_client.transports.base import OUTPUT, START, Batch, Endpoint, Rows, WireProtocol, invalid, tensor
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
 TITLE = re.compile(rb"<title>\s*(.*?)\s*</title>", re.DOTALL | re.IGNORECASE)
@@ -28,6 +28,8 @@ CONNECTIONS = 64  # kept for reuse; more are made when more threads ask
 
 class HttpTransport:
     """A pool of connections, which all threads share."""
+
+    protocol = WireProtocol.HTTP
 
     def __init__(self, endpoint: Endpoint) -> None:
         self._url, self._timeouts, self._headers = endpoint.url, endpoint.timeouts, dict(endpoint.headers)
