@@ -1,5 +1,9 @@
-"""Whether the `--help` texts in the README are those of the commands; with --write, makes them so."""
+"""Whether the README's `--help` texts are those of the commands, and its figures those of the results it names.
 
+With --write, makes them so.
+"""
+
+import json
 import os
 import re
 import subprocess
@@ -8,6 +12,23 @@ from pathlib import Path
 
 README = Path(__file__).parents[1] / "README.md"
 BLOCK = re.compile(r"(?<=^```console\n)\$ (?P<command>\S+(?: \S+)* --help)\n.*?(?=^```$)", re.MULTILINE | re.DOTALL)
+FIGURES = re.compile(r"(<!-- figures: (?P<path>\S+) -->\n).*?(?=<!-- /figures -->)", re.DOTALL)
+HEADING = "| | pictures/s, one at a time | ms | most pictures/s | at a time | ms |\n|---|---:|---:|---:|---:|---:|\n"
+
+
+def figures(block: re.Match[str]) -> str:
+    """A row for each model that a benchmark measured: one request at a time, and where throughput is highest."""
+    measured = json.loads((README.parent / block["path"]).read_text())["measurements"]
+    rows = []
+    for model in dict.fromkeys(one["load"]["model"] for one in measured):
+        loads = [one for one in measured if one["load"]["model"] == model]
+        alone = min(loads, key=lambda one: one["load"]["concurrency"])
+        best = max(loads, key=lambda one: one["pictures_per_s"])
+        rows.append(
+            f"| `{model}` | {alone['pictures_per_s']:.1f} | {alone['latency_ms']['mean']:.0f} "
+            f"| {best['pictures_per_s']:.1f} | {best['load']['concurrency']} | {best['latency_ms']['mean']:.0f} |\n"
+        )
+    return f"{block[1]}{HEADING}{''.join(rows)}"
 
 
 def actual(block: re.Match[str]) -> str:
@@ -26,13 +47,13 @@ def actual(block: re.Match[str]) -> str:
 
 def main() -> int:
     text = README.read_text()
-    wanted = BLOCK.sub(actual, text)
+    wanted = FIGURES.sub(figures, BLOCK.sub(actual, text))
     if text == wanted:
         return 0
     if "--write" in sys.argv:
         README.write_text(wanted)
         return 0
-    print("README.md has other --help texts than the commands: python tests/readme.py --write", file=sys.stderr)
+    print("README.md has other --help texts or figures than there are: python tests/readme.py --write", file=sys.stderr)
     return 1
 
 

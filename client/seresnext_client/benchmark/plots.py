@@ -43,11 +43,12 @@ def _throughput(folder: Path, measured: Sequence[Measurement]) -> Plot:
         )
         axes.plot(x, y, marker="o", label=f"{model} ({protocol})")
         for one, right, up in zip(points, x, y, strict=True):
-            axes.annotate(str(one.load.concurrency or one.load.rate), (right, up), (4, 4), textcoords="offset points")
+            amount = str(one.load.concurrency or one.load.rate) + "?" * (not one.stable)
+            axes.annotate(amount, (right, up), (4, 4), textcoords="offset points")
     axes.set(
         xlabel="pictures/s",
         ylabel="p95 latency, ms",
-        title="Latency against throughput; numbers are requests at a time",
+        title="Latency against throughput; numbers are requests at a time (?: not stable, the mean)",
     )
     axes.set_ylim(bottom=0)
     axes.set_xlim(left=0)

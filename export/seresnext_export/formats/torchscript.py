@@ -1,5 +1,6 @@
 """TorchScript: the network as PyTorch's own backend serves it."""
 
+import os
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from seresnext_export.errors import ExportFailed
 from seresnext_export.formats.base import Precision, Predict
 from seresnext_export.network import Deployable, Network, fold_batch_norms
 
+OVERHEAD = 4 << 20  # of a file over its tensors, at most
 DTYPES = {Precision.FP32: torch.float32, Precision.FP16: torch.float16}
 
 
@@ -41,8 +43,8 @@ class TorchScript:
             if devices := devices_in(frozen):
                 message = f"the TorchScript graph is bound to a device: {', '.join(devices)}"
                 raise ExportFailed(message)
-            with path.open("wb") as file:  # a path's own errors hide a full disk
-                torch.jit.save(frozen, file)
+            _reserve(path, sum(tensor.nbytes for tensor in module.state_dict().values()))
+            torch.jit.save(frozen, path)
 
     def load(self, path: Path) -> Predict:
         """Return the module at `path`, run by libtorch on the CPU."""
@@ -56,6 +58,12 @@ class TorchScript:
                 return probabilities
 
         return predict
+
+
+def _reserve(path: Path, size: int) -> None:
+    """Raise OSError where there is no room for an artefact: inside torch.jit.save a full disk ends the process."""
+    with path.open("wb") as file:
+        os.posix_fallocate(file.fileno(), 0, size + OVERHEAD)
 
 
 def devices_in(module: torch.jit.ScriptModule) -> list[str]:
