@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 README = Path(__file__).parents[1] / "README.md"
 BLOCK = re.compile(r"(?<=^```console\n)\$ (?P<command>\S+(?: \S+)* --help)\n.*?(?=^```$)", re.MULTILINE | re.DOTALL)
@@ -17,8 +18,16 @@ HEADING = "| | pictures/s, one at a time | ms | most pictures/s | at a time | ms
 
 
 def figures(block: re.Match[str]) -> str:
+    """The figures in a file of results, as a table."""
+    found = json.loads((README.parent / block["path"]).read_text())
+    if "measurements" in found:
+        return f"{block[1]}{models(found['measurements'])}"
+    rows = "".join(f"| {name} | {value:.4g} |\n" for name, value in found.items())
+    return f"{block[1]}| | |\n|---|---:|\n{rows}"
+
+
+def models(measured: list[dict[str, Any]]) -> str:
     """A row for each model that a benchmark measured: one request at a time, and where throughput is highest."""
-    measured = json.loads((README.parent / block["path"]).read_text())["measurements"]
     rows = []
     for model in dict.fromkeys(one["load"]["model"] for one in measured):
         loads = [one for one in measured if one["load"]["model"] == model]
@@ -28,7 +37,7 @@ def figures(block: re.Match[str]) -> str:
             f"| `{model}` | {alone['pictures_per_s']:.1f} | {alone['latency_ms']['mean']:.0f} "
             f"| {best['pictures_per_s']:.1f} | {best['load']['concurrency']} | {best['latency_ms']['mean']:.0f} |\n"
         )
-    return f"{block[1]}{HEADING}{''.join(rows)}"
+    return HEADING + "".join(rows)
 
 
 def actual(block: re.Match[str]) -> str:

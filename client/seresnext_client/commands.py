@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+from contextlib import suppress
 from io import TextIOWrapper
 from typing import Any, NoReturn
 
@@ -32,8 +33,9 @@ def _invoke(invoke: Any, ctx: Any) -> Any:
 
 def _die_of_interrupt() -> NoReturn:
     """End as a program that does not catch Ctrl-C: a shell's loop ends too, and no thread is waited for."""
-    typer.echo("interrupted", err=True)
-    sys.stdout.flush()
+    with suppress(OSError):  # whoever read it may have been interrupted too
+        typer.echo("interrupted", err=True)
+        sys.stdout.flush()
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     os.kill(os.getpid(), signal.SIGINT)
     raise typer.Exit(128 + signal.SIGINT)  # where the signal is blocked

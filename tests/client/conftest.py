@@ -31,6 +31,7 @@ class FakeTransport:
     closed: bool = False
     url: str = "fake:1"
     protocol: WireProtocol = WireProtocol.GRPC
+    is_guarded: bool = False
     restricted: bool = False
 
     def is_ready(self, model: str) -> bool:

@@ -13,13 +13,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seresnext_client.benchmark import analyzer, comparison, plots, report, sweep, workload
+from seresnext_client.benchmark import analyzer, comparison, plots, report, run, sweep, workload
 from seresnext_client.benchmark.answers import answers
 from seresnext_client.benchmark.sweep import Load, Measurement
 from seresnext_client.errors import BenchmarkFailed, MissingExtra, UnusableDataset, UnusableImage
 from seresnext_client.pictures import Source
 from seresnext_client.preprocessing import preprocess
+from seresnext_client.progress import tracked
 from seresnext_client.transports.base import WireProtocol
+
+from .conftest import FakeTransport
 
 ENSEMBLE = "seresnext101_onnx_ensemble"
 STAGES = (
@@ -105,6 +108,11 @@ def test_what_the_server_would_refuse_is_not_measured_with() -> None:
         workload.read([])
     with pytest.raises(UnusableImage, match="not a picture"):
         workload.read([Source("a", lambda: b"text")])
+
+
+def test_what_perf_analyzer_is_not_told_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BenchmarkFailed, match="without TLS and headers"):
+        run.benchmark(FakeTransport(is_guarded=True), {}, [], run.Plan(), tmp_path, pytest.fail, tracked)
 
 
 def test_answers_name_the_fastest_and_the_load_that_is_enough() -> None:

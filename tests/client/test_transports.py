@@ -36,6 +36,7 @@ SHORT = Timeouts(ready_s=0.5, infer_s=0.5)
         ("StatusCode.UNAVAILABLE", "Ssl handshake failed (TSI_PROTOCOL_FAILURE)", ServerUnreachable),
         ("StatusCode.UNAVAILABLE", "failed to connect to all addresses", ServerUnreachable),
         ("StatusCode.INTERNAL", "model.onnx: broken", ServerRefused),
+        ("StatusCode.INTERNAL", "Failed to increase the shared memory pool size", InvalidPictures),
         ("StatusCode.UNIMPLEMENTED", "", ServerRefused),
         ("", "", ServerRefused),
     ],
@@ -57,6 +58,7 @@ def test_grpc_statuses_have_their_errors(status: str, message: str, kind: type[S
         ("502", "Bad Gateway", ServerOverloaded),
         ("503", "Exceeds maximum queue size", ServerOverloaded),
         ("500", "model.onnx: broken", ServerRefused),
+        ("500", "Failed to increase the shared memory pool size", InvalidPictures),
         ("403", "restricted", ServerRefused),
     ],
 )

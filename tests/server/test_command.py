@@ -168,6 +168,30 @@ def test_a_server_that_is_back_in_time_is_not_missed(
     assert len(set(answers)) == 1
 
 
+def test_a_small_shared_memory_costs_only_the_picture_that_does_not_fit(
+    small_repository: Path, grace_hopper: Path, tmp_path: Path
+) -> None:
+    """As in a container without --shm-size, which has 64 MB."""
+    if subprocess.run(["unshare", "-m", "true"], capture_output=True).returncode:
+        pytest.skip("may not make a /dev/shm of its own")
+    large = tmp_path / "large.jpg"
+    large.write_bytes(b"\xff\xd8\xff" + bytes(66_000_000))
+    serve = [str(CLIENT.with_name("seresnext-serve")), "--repository", str(small_repository)]
+    ports = [option for port in ("http", "grpc", "metrics") for option in (f"--{port}-port", "0")]
+    classify = [str(CLIENT), "classify", str(grace_hopper), str(large), str(grace_hopper), "--output", "jsonl"]
+    small = ["unshare", "-m", "sh", "-c", 'mount -t tmpfs -o size=64m tmpfs /dev/shm && exec "$@"', "sh"]
+    finished = subprocess.run(
+        [*small, *serve, *ports, "--", *classify],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert finished.returncode == 3, finished.stderr
+    first, refused, last = map(json.loads, finished.stdout.splitlines())
+    assert first["predictions"] == last["predictions"]
+    assert refused["error"].startswith("too large for the server's shared memory")
+
+
 def test_colours_are_on_a_terminal_only(small_server: TritonServer, grace_hopper: Path) -> None:
     seen = shown_on_a_terminal(small_server.grpc_url, "classify", grace_hopper, stdout_too=True)
     assert "\x1b[32m" in seen

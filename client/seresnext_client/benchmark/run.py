@@ -9,7 +9,7 @@ from typing import Any
 
 from seresnext_client.benchmark import analyzer, machine, report, sweep, workload
 from seresnext_client.classifier import ENSEMBLES, NETWORKS
-from seresnext_client.errors import MissingExtra, ModelMissing, ModelNotReady, Unwritable
+from seresnext_client.errors import BenchmarkFailed, MissingExtra, ModelMissing, ModelNotReady, Unwritable
 from seresnext_client.pictures import Source
 from seresnext_client.status import status
 from seresnext_client.transports.base import Transport, WireProtocol
@@ -42,10 +42,12 @@ def benchmark(
     """
     if find_spec("matplotlib") is None:
         raise MissingExtra("the report's plots need matplotlib: pip install 'seresnext-triton[report]'")
-    program = analyzer.find(notify)
+    if transport.is_guarded:
+        raise BenchmarkFailed("perf_analyzer is run without TLS and headers: measure past what wants them")
+    contents = workload.read(pictures)
     models = plan.models or _ready(transport)
     loads = list(_loads(plan, models))
-    contents = workload.read(pictures)
+    program = analyzer.find(notify)
     try:
         (folder / "raw").mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -87,6 +87,10 @@ class Transport(Protocol):
     def url(self) -> str:
         """Where the server is."""
 
+    @property
+    def is_guarded(self) -> bool:
+        """Whether it is talked to with TLS or with headers."""
+
     def is_ready(self, model: str) -> bool:
         """Whether the server answers requests for `model`."""
 
@@ -127,9 +131,15 @@ def tensor(new: Callable[..., Any], batch: Batch) -> Any:
     return made
 
 
+# What the python backend says of a request that its shared memory cannot hold, be it for a single picture.
+TOO_LARGE = "shared memory pool"
+
+
 def invalid(message: str, where: str, model: str) -> ServerRefused:
     """Return what a request that the server calls invalid is: bad pictures, or a model that takes something else."""
     if "inference input" in message or "inference output" in message:
         mend = "an ensemble takes encoded pictures, a network their pixels (--preprocess client)"
         return ServerRefused(f"{model} at {where} does not take what was sent: {message}; {mend}")
+    if TOO_LARGE in message:
+        return InvalidPictures("too large for the server's shared memory, which --shm-size of its container sets")
     return InvalidPictures(message)

@@ -18,7 +18,17 @@ from seresnext_client.errors import (
     ServerTooSlow,
     ServerUnreachable,
 )
-from seresnext_client.transports.base import OUTPUT, START, Batch, Endpoint, Rows, WireProtocol, invalid, tensor
+from seresnext_client.transports.base import (
+    OUTPUT,
+    START,
+    TOO_LARGE,
+    Batch,
+    Endpoint,
+    Rows,
+    WireProtocol,
+    invalid,
+    tensor,
+)
 
 
 class GrpcTransport:
@@ -29,6 +39,7 @@ class GrpcTransport:
     def __init__(self, endpoint: Endpoint) -> None:
         self._url, self._timeouts, tls = endpoint.url, endpoint.timeouts, endpoint.tls
         self._headers = {name.lower(): value for name, value in endpoint.headers.items()}  # as HTTP/2 wants them
+        self._is_guarded = bool(tls or endpoint.headers)
         files = (tls.ca, tls.key, tls.certificate) if tls else (None, None, None)
         ca, key, certificate = (str(path) if path else None for path in files)
         self._client = InferenceServerClient(
@@ -39,6 +50,11 @@ class GrpcTransport:
     def url(self) -> str:
         """Where the server is."""
         return self._url
+
+    @property
+    def is_guarded(self) -> bool:
+        """Whether it is talked to with TLS or with headers."""
+        return self._is_guarded
 
     def is_ready(self, model: str) -> bool:
         """Whether the server answers requests for `model`."""
@@ -107,6 +123,8 @@ def translate(status: str, message: str, url: str, model: str) -> SeresnextClien
     where = f"{url} (gRPC)"
     match status.rpartition(".")[2]:
         case grpc.StatusCode.INVALID_ARGUMENT.name:
+            return invalid(message, where, model)
+        case _ if TOO_LARGE in message:
             return invalid(message, where, model)
         case grpc.StatusCode.NOT_FOUND.name:
             return ModelMissing(f"no model {model} at {where}: {message}")

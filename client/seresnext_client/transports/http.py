@@ -19,7 +19,17 @@ from seresnext_client.errors import (
     ServerTooSlow,
     ServerUnreachable,
 )
-from seresnext_client.transports.base import OUTPUT, START, Batch, Endpoint, Rows, WireProtocol, invalid, tensor
+from seresnext_client.transports.base import (
+    OUTPUT,
+    START,
+    TOO_LARGE,
+    Batch,
+    Endpoint,
+    Rows,
+    WireProtocol,
+    invalid,
+    tensor,
+)
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
 TITLE = re.compile(rb"<title>\s*(.*?)\s*</title>", re.DOTALL | re.IGNORECASE)
@@ -33,6 +43,7 @@ class HttpTransport:
 
     def __init__(self, endpoint: Endpoint) -> None:
         self._url, self._timeouts, self._headers = endpoint.url, endpoint.timeouts, dict(endpoint.headers)
+        self._is_guarded = bool(endpoint.tls or endpoint.headers)
         address = self._url if "://" in self._url else f"http{'s' * bool(endpoint.tls)}://{self._url}"
         files: dict[str, Any] = {}
         if endpoint.tls:
@@ -48,6 +59,11 @@ class HttpTransport:
     def url(self) -> str:
         """Where the server is."""
         return self._url
+
+    @property
+    def is_guarded(self) -> bool:
+        """Whether it is talked to with TLS or with headers."""
+        return self._is_guarded
 
     def is_ready(self, model: str) -> bool:
         """Whether the server answers requests for `model`."""
@@ -189,6 +205,8 @@ def translate(status: str, message: str, url: str, model: str) -> SeresnextClien
         case "400" if "unknown model" in message:
             return ModelMissing(f"no model {model} at {where}: {message}")
         case "400":
+            return invalid(message, where, model)
+        case _ if TOO_LARGE in message:
             return invalid(message, where, model)
         case "404":
             return ModelMissing(f"no model {model} at {where}: {message}")
