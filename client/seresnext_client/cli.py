@@ -1,12 +1,10 @@
 """`seresnext-client`: the command line of the client."""
 
 import gc
-import inspect
 import json
-import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import asdict
 from enum import StrEnum
 from functools import partial
@@ -16,14 +14,15 @@ from typing import Annotated, Any
 
 import typer
 
-from seresnext_client.classifier import BATCH_SIZE, CONCURRENCY, RETRIES, Classifier, Preprocess, address, connect
+from seresnext_client.classifier import BATCH_SIZE, CONCURRENCY, RETRIES, Classifier, Preprocess, address
 from seresnext_client.commands import ErrorGroup, PanelCommand
+from seresnext_client.connection import connected
 from seresnext_client.errors import ExitCode
 from seresnext_client.output import Output, write
 from seresnext_client.pictures import listed, sources
 from seresnext_client.prediction import Result
 from seresnext_client.progress import tracked
-from seresnext_client.transports.base import Timeouts, Tls, Transport, WireProtocol
+from seresnext_client.transports.base import Transport, WireProtocol
 
 gc.set_threshold(50_000)  # what is still to be imported stays: looking through it costs a tenth of a short command
 VARIABLES = "Options can be set in the environment too: SERESNEXT_BATCH_SIZE=16."
@@ -39,7 +38,6 @@ class Form(StrEnum):
 app = typer.Typer(cls=ErrorGroup, no_args_is_help=True, add_completion=False, rich_markup_mode=None)
 command = partial(app.command, cls=PanelCommand, context_settings={"auto_envvar_prefix": "SERESNEXT"}, epilog=VARIABLES)
 option = partial(typer.Option, show_envvar=False)
-server_option = partial(option, rich_help_panel="Server")
 request_option = partial(option, rich_help_panel="Requests")
 
 Images = Annotated[list[str] | None, typer.Argument(metavar="IMAGE", help="Files, folders, globs, URLs, - for stdin.")]
@@ -65,7 +63,7 @@ Limit = Annotated[int | None, option(min=1, metavar="N", help="Take N pictures, 
 FailUnder = Annotated[float | None, option(min=0, max=100, metavar="PERCENT", help="Exit 5 if top-1 is below.")]
 
 Results = Annotated[Path, option(metavar="DIR", help="Where the report goes, and all that is raw.")]
-Protocols = Annotated[list[WireProtocol], option("--wire", help="Protocols to measure; may be repeated.")]
+Protocols = Annotated[list[WireProtocol], option("--wire", help="Protocols to measure; default: the server's below.")]
 BatchSizes = Annotated[list[int], option("--batch-size", min=1, metavar="N", help="Pictures in a request; repeatable.")]
 Concurrencies = Annotated[
     list[int], option("--concurrency", min=1, metavar="N", help="Requests at a time; repeatable.")
@@ -81,56 +79,6 @@ After = Annotated[Path, typer.Argument(metavar="NEW", help="Other results.")]
 @app.callback()
 def main() -> None:
     """Classify pictures with SE-ResNeXt101-32x4d on a Triton Inference Server."""
-
-
-def connection(
-    url: Annotated[
-        str | None,
-        server_option(
-            metavar="HOST:PORT", allow_from_autoenv=False, help="Default: SERESNEXT_URL (gRPC), SERESNEXT_HTTP_URL."
-        ),
-    ] = None,
-    protocol: Annotated[WireProtocol, server_option(help="How to talk to it.")] = WireProtocol.GRPC,
-    timeout: Annotated[
-        float, server_option(min=0.1, metavar="SECONDS", help="How long to wait for an answer.")
-    ] = Timeouts.infer_s,
-    header: Annotated[
-        list[str],
-        server_option(
-            metavar="NAME:VALUE",
-            allow_from_autoenv=False,
-            help="With every request; may be repeated (SERESNEXT_HEADER).",
-        ),
-    ] = [],  # noqa: B006  (typer copies it)
-    tls: Annotated[bool, server_option("--tls", help="Talk TLS; the files below imply it.")] = False,
-    tls_ca: Annotated[Path | None, server_option(metavar="PEM", help="Who signed its certificate.")] = None,
-    tls_cert: Annotated[Path | None, server_option(metavar="PEM", help="The client's certificate.")] = None,
-    tls_key: Annotated[Path | None, server_option(metavar="PEM", help="The client's key.")] = None,
-) -> Transport:
-    """Return the connection that these options ask for."""
-    return connect(
-        url,
-        protocol,
-        Timeouts(ready_s=min(timeout, Timeouts.ready_s), infer_s=timeout),
-        headers=dict(map(_header, header or os.environ.get("SERESNEXT_HEADER", "").splitlines())),
-        tls=Tls(tls_ca, tls_cert, tls_key) if tls or tls_ca or tls_cert or tls_key else None,
-    )
-
-
-def connected(run: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the options of a connection, which it gets opened, as its first argument."""
-    of_connection = inspect.signature(connection).parameters
-    own = list(inspect.signature(run).parameters.values())[1:]
-
-    def with_connection(**options: Any) -> None:
-        with closing(connection(**{name: options.pop(name) for name in of_connection})) as transport:
-            run(transport, **options)
-
-    parameters = [*own, *of_connection.values()]
-    with_connection.__name__, with_connection.__doc__ = run.__name__, run.__doc__
-    with_connection.__annotations__ = {one.name: one.annotation for one in parameters}
-    with_connection.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # what typer reads
-    return with_connection
 
 
 @command()
@@ -230,7 +178,7 @@ def measure(
     images: Images = None,
     results: Results = Path("results"),
     model: Models = [],  # noqa: B006  (typer copies it)
-    protocols: Protocols = [WireProtocol.GRPC],  # noqa: B006
+    protocols: Protocols = [],  # noqa: B006
     batch_sizes: BatchSizes = [1],  # noqa: B006
     concurrencies: Concurrencies = [1, 2, 4, 8, 16],  # noqa: B006
     rates: Rates = [],  # noqa: B006
@@ -242,14 +190,14 @@ def measure(
 
     plan = run.Plan(
         models=tuple(model),
-        protocols=tuple(protocols),
+        protocols=tuple(protocols) or (transport.protocol,),
         batch_sizes=tuple(batch_sizes),
         concurrencies=tuple(concurrencies) if not rates else (),
         rates=tuple(rates),
         settings=sweep.Settings(interval_ms=interval),
     )
     # Of the other protocol the environment says where it is, or Triton's own port does.
-    urls = {protocol: address(None, protocol) for protocol in protocols} | {transport.protocol: transport.url}
+    urls = {protocol: address(None, protocol) for protocol in WireProtocol} | {transport.protocol: transport.url}
     measured = run.benchmark(transport, urls, sources(images or []), plan, results, _say, tracked)
     typer.echo("\n".join(answers(measured)))
     typer.echo(f"report: {results / 'report.html'}")
@@ -265,14 +213,6 @@ def compare(before: Before, after: After) -> None:
 
 def _say(text: str) -> None:
     typer.echo(text, err=True)
-
-
-def _header(text: str) -> tuple[str, str]:
-    name, colon, value = text.partition(":")
-    if not colon or not name.strip():
-        message = f"{text!r} is not NAME:VALUE"
-        raise typer.BadParameter(message, param_hint="--header")
-    return name.strip(), value.strip()
 
 
 def _warn_of_random_weights(classifier: Classifier) -> str:
