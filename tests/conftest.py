@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 
 from seresnext_client.preprocessing import preprocess
 from seresnext_export import photographs
-from seresnext_export.build import Request, Weights, build
+from seresnext_export.build import build
 from seresnext_export.network import Architecture, Network, eager
 from seresnext_export.random_weights import random_network
+from seresnext_export.request import Request, Weights
 from seresnext_export.serving import FormatName, Serving
 from seresnext_server.server import TritonServer
 

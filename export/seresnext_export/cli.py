@@ -13,10 +13,13 @@ from rich.table import Table
 
 from seresnext_client.commands import ErrorGroup, PanelCommand
 from seresnext_client.errors import ExitCode
-from seresnext_export import build as building
 from seresnext_export import photographs
+from seresnext_export.build import build as build_repository
+from seresnext_export.build import require
 from seresnext_export.errors import DownloadFailed, UsageError
 from seresnext_export.formats.base import EngineOptions, HardwareCompatibility, Precision
+from seresnext_export.reference import weights_of
+from seresnext_export.request import Request, Result, Weights
 from seresnext_export.serving import FormatName, Serving
 
 if TYPE_CHECKING:
@@ -111,11 +114,11 @@ def build(
     """Export the network, prove each artefact against the eager network, and write it into a model repository."""
     if onnx and formats != [FormatName.TENSORRT]:
         raise UsageError("--onnx is what an engine is built from: it goes with --format tensorrt, and no other")
-    building.require(formats, onnx)
-    request = building.Request(
+    require(formats, onnx)
+    request = Request(
         formats=tuple(dict.fromkeys(formats)),
         weights=(
-            building.weights_of(onnx, precision or Precision.FP16)
+            weights_of(onnx, precision or Precision.FP16)
             if onnx
             else _weights(checkpoint, sha256=sha256, ema=ema, or_random=or_random)
         ),
@@ -145,7 +148,7 @@ def build(
         monitor=Phases(),
         force=force,
     )
-    results = building.build(request, repository, _step, lambda: _say(f"another build of {repository} goes first"))
+    results = build_repository(request, repository, _step, lambda: _say(f"another build of {repository} goes first"))
     _print(results, repository)
 
 
@@ -169,7 +172,7 @@ def _pictures(folder: Path | None) -> tuple[Path, ...]:
     return tuple(photographs.pictures_in(folder) if folder else photographs.shipped())
 
 
-def _weights(checkpoint: str, *, sha256: str | None, ema: bool, or_random: bool) -> building.Weights:
+def _weights(checkpoint: str, *, sha256: str | None, ema: bool, or_random: bool) -> Weights:
     if checkpoint != RANDOM:
         from seresnext_export.download import fetch
 
@@ -181,9 +184,9 @@ def _weights(checkpoint: str, *, sha256: str | None, ema: bool, or_random: bool)
             _say(f"warning: {error}")
         else:
             identity = {"source": found.source, "sha256": found.sha256} | ({"ema": True} if ema else {})
-            return building.Weights(identity=identity, load=lambda: _load(found.path, ema=ema))
+            return Weights(identity=identity, load=lambda: _load(found.path, ema=ema))
     _say(f"warning: {RANDOM_WARNING}")
-    return building.Weights(identity={"source": RANDOM, "sha256": ""}, load=_random)
+    return Weights(identity={"source": RANDOM, "sha256": ""}, load=_random)
 
 
 def _load(path: Path, *, ema: bool) -> "Network":
@@ -230,7 +233,7 @@ class Phases:
             self._bars.stop()
 
 
-def _print(results: list[building.Result], repository: Path) -> None:
+def _print(results: list[Result], repository: Path) -> None:
     """Print what was built, with the figures of its verification, and what was there already."""
     table = Table(box=None, pad_edge=False)
     for heading in ("model", "version", "", "MB", "export", "verify", "max |dlogp|", "mean", "top-1", "top-5"):

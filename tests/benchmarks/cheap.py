@@ -8,9 +8,10 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from seresnext_export import photographs
-from seresnext_export.build import Request, Weights, build
+from seresnext_export.build import build
 from seresnext_export.network import Architecture
 from seresnext_export.random_weights import random_network
+from seresnext_export.request import Request, Weights
 from seresnext_export.serving import FormatName
 
 ENSEMBLE = "seresnext101_onnx_ensemble"

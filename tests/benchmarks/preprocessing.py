@@ -166,9 +166,10 @@ def server() -> dict[str, Any]:
     """What stub and server add to the bare function, in requests of 8; and threads against processes."""
     from tritonclient.grpc import InferenceServerClient, InferInput
 
-    from seresnext_export.build import Request, Weights, build
+    from seresnext_export.build import build
     from seresnext_export.network import Architecture
     from seresnext_export.random_weights import random_network
+    from seresnext_export.request import Request, Weights
     from seresnext_export.serving import FormatName, Serving
     from seresnext_server.server import TritonServer
 

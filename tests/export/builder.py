@@ -11,9 +11,10 @@ from pathlib import Path
 
 from seresnext_client.errors import SeresnextError
 from seresnext_export import photographs, repository
-from seresnext_export.build import Request, Weights, build
+from seresnext_export.build import build
 from seresnext_export.network import Architecture
 from seresnext_export.random_weights import random_network
+from seresnext_export.request import Request, Weights
 from seresnext_export.serving import FormatName, Serving
 
 parser = argparse.ArgumentParser()

@@ -18,10 +18,11 @@ import pytest
 
 from seresnext_client import preprocessing
 from seresnext_export import pbtxt, photographs
-from seresnext_export.build import Request, Result, Weights, build, require
+from seresnext_export.build import build, require
 from seresnext_export.errors import Disagreement, MissingPrerequisite, SeresnextExportError
 from seresnext_export.formats.onnx import Onnx
 from seresnext_export.network import Network
+from seresnext_export.request import Request, Result, Weights
 from seresnext_export.serving import FormatName, Serving
 
 BUILDER = Path(__file__).with_name("builder.py")

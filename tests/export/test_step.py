@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from seresnext_client import preprocessing
-from seresnext_export import build
+from seresnext_export import assembly
 
-MODEL = build.PACKAGE / "step" / "model.py"
+MODEL = assembly.PACKAGE / "step" / "model.py"
 
 
 class Metric:

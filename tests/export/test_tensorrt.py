@@ -15,10 +15,12 @@ from typing import Any
 import pytest
 
 from seresnext_export import formats, pbtxt, photographs, plan
-from seresnext_export.build import REFERENCE, Request, Weights, build, require, weights_of
+from seresnext_export.build import build, require
 from seresnext_export.errors import Disagreement, ExportFailed, MissingPrerequisite, UnusableCheckpoint
 from seresnext_export.formats.base import EngineOptions, HardwareCompatibility, Precision
 from seresnext_export.network import Network
+from seresnext_export.reference import REFERENCE, weights_of
+from seresnext_export.request import Request, Weights
 from seresnext_export.serving import FormatName, Serving
 
 from . import fake_tensorrt
@@ -140,6 +142,7 @@ def test_what_was_asked_for_reaches_tensorrt(behaviour: Behaviour, request_: Req
     assert config.builder_optimization_level == 5
     assert config.hardware_compatibility_level.name == "AMPERE_PLUS"
     assert (tmp_path / "cache" / "timing").read_bytes() == b"+"
+    assert not run(replace(request_, engine=replace(options, timing_cache=None)), tmp_path / "models")
     run(replace(request_, engine=replace(options, level=4)), tmp_path / "models")
     assert (tmp_path / "cache" / "timing").read_bytes() == b"++", "what was measured is kept"
 
