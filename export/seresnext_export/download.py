@@ -19,7 +19,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColum
 from urllib3.exceptions import HTTPError
 
 from seresnext_export.errors import DownloadFailed, UnusableCheckpoint
-from seresnext_export.repository import digest
+from seresnext_export.repository import digest, is_open_at
 
 NGC = "ngc"
 NGC_FILE = "nvidia_se-resnext101-32x4d_200821.pth.tar"
@@ -182,7 +182,7 @@ def _locked(part: Path) -> Iterator[Path]:
         descriptor = os.open(part, os.O_RDWR | os.O_CREAT, 0o644)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
-            if part.exists() and part.samefile(f"/proc/self/fd/{descriptor}"):
+            if is_open_at(descriptor, part):  # and not what another download has renamed by now
                 try:
                     yield part
                 except OSError:  # a full disk wants it back

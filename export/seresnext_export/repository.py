@@ -67,6 +67,14 @@ def publish(staged: Path, repository: Path) -> bool:
     return True
 
 
+def is_open_at(descriptor: int, path: Path) -> bool:
+    """Whether `path` is what a descriptor was opened at, and was not replaced or removed since."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
+
+
 def keep_versions(published: Path, staged: Path) -> None:
     """Carry the versions of a `published` model that `staged` does not replace over to it, as hard links."""
     for folder in sorted(published.glob("[0-9]*")):
@@ -80,11 +88,14 @@ def _locked(folder: Path, waiting: Callable[[], None]) -> Iterator[None]:
     made = not folder.exists()
     while True:
         folder.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        except FileNotFoundError:
+            continue  # whoever held the lock took the directory away
         try:
             _lock(descriptor, waiting)
-            if not folder.exists() or not os.path.samestat(os.fstat(descriptor), folder.stat()):
-                continue  # whoever held the lock took the directory away
+            if not is_open_at(descriptor, folder):
+                continue
             try:
                 yield
             finally:
