@@ -14,9 +14,9 @@ from seresnext_client.benchmark.answers import answers
 from seresnext_client.benchmark.sweep import PERCENTILES, Measurement
 
 STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #1c1c1c }
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 72rem; margin: 2rem auto; padding: 0 1rem; color: #1c1c1c }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums }
-td, th { padding: .2rem .7rem; text-align: right; border-bottom: 1px solid #ddd }
+td, th { padding: .2rem .7rem; text-align: right; white-space: nowrap; border-bottom: 1px solid #ddd }
 td:first-child, th:first-child { text-align: left } img { max-width: 100% }
 pre { background: #f5f5f5; padding: .7rem; overflow-x: auto }
 """
