@@ -33,7 +33,7 @@ export: $(READY) ## Build the model repository (CHECKPOINT=ngc|random|PATH|URL, 
 # The graph is made here, on the CPU; the engine where its TensorRT and its GPU are, without torch.
 ONNX ?= .cache/engine/seresnext101_onnx/1/model.onnx
 engine: $(ONNX) ## Build a TensorRT engine in NVIDIA's container (ONNX=…, ENGINE_OPTIONS=…)
-	docker run --rm --gpus all --volume "$(CURDIR):/work" --workdir /work $(TENSORRT_IMAGE) deploy/engine.sh --onnx $(ONNX) --repository $(REPOSITORY) $(ENGINE_OPTIONS)
+	$(COMPOSE) run --rm engine --onnx $(ONNX) --repository $(REPOSITORY) $(ENGINE_OPTIONS)
 
 .cache/engine/seresnext101_onnx/1/model.onnx: | $(READY)
 	$(BIN)/seresnext-export build --format onnx --precision fp16 --repository .cache/engine $(if $(CHECKPOINT),--checkpoint $(CHECKPOINT))
@@ -49,6 +49,42 @@ PICTURES ?= $(IMAGE) $(addprefix $(SITE)/skimage/data/,astronaut.png chelsea.png
 BENCHMARK = $(BIN)/seresnext-client benchmark $(PICTURES) $(BENCHMARK_OPTIONS)
 benchmark: $(REPOSITORY)/seresnext101_preprocess/config.pbtxt ## Measure with perf_analyzer and write results/report.html (BENCHMARK_OPTIONS=…)
 	$(if $(SERESNEXT_URL),,$(BIN)/seresnext-serve --repository $(REPOSITORY) --http-port 0 --grpc-port 0 --metrics-port 0 --) $(BENCHMARK)
+
+# docker. PROFILES="gpu monitoring tls" says what; the variables of deploy/compose.yaml how.
+PROFILES ?= cpu
+SECRETS ?= deploy/secrets
+COMPOSE = REPOSITORY=$(abspath $(REPOSITORY)) SECRETS=$(abspath $(SECRETS)) docker compose --env-file deploy/triton.env --file deploy/compose.yaml
+RUNNING = $(COMPOSE) --profile '*'
+up: $(SECRETS)/admin_key $(SECRETS)/tls.crt ## Serve with docker (PROFILES="cpu|gpu monitoring tls")
+	$(COMPOSE) $(PROFILES:%=--profile %) up --build --detach --wait
+
+down: ## Stop what `make up` started
+	$(RUNNING) down
+
+logs: ## Follow the logs of what `make up` started
+	$(RUNNING) logs --follow
+
+smoke: $(READY) $(SECRETS)/admin_key ## Try what the repository holds now in a second server, before it is served
+	$(COMPOSE) --profile smoke up --build --detach --wait candidate
+	$(BIN)/seresnext-export smoke --repository $(REPOSITORY) --url localhost:9001; status=$$?; \
+		$(COMPOSE) --profile smoke rm --stop --force candidate; exit $$status
+
+image: ## Build the image of the server (PILLOW=simd: faster decoding, for CPUs with AVX2)
+	$(COMPOSE) --profile cpu build
+
+sdk: $(SECRETS)/admin_key ## Measure what `make up` serves from NVIDIA's SDK image
+	$(COMPOSE) run --rm sdk $(PICTURES) $(BENCHMARK_OPTIONS)
+
+# Readable by the users of the containers, which are not ours; the folder is not.
+$(SECRETS)/admin_key:
+	@mkdir -p -m 700 $(SECRETS)
+	openssl rand -hex 32 > $@
+
+$(SECRETS)/tls.crt:
+	@mkdir -p -m 700 $(SECRETS)
+	openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 365 -subj /CN=localhost \
+		-addext subjectAltName=DNS:localhost -keyout $(SECRETS)/tls.key -out $@
+	chmod 644 $(SECRETS)/tls.key
 
 install: $(READY) ## Make .venv with everything in it
 
@@ -72,4 +108,4 @@ soak: $(READY) ## Run the tests that take minutes
 clean: ## Remove .venv and everything that was built
 	rm -rf $(VENV) $(REPOSITORY)/seresnext101_*
 
-.PHONY: help demo export engine lint serve benchmark install check test soak clean
+.PHONY: help demo export engine lint serve benchmark up down logs smoke image sdk install check test soak clean

@@ -171,6 +171,21 @@ def labels(
     _echo(output, lines, [{"index": one.index, "wnid": one.wnid, "label": one.label} for one in classes])
 
 
+@command()
+@connected
+def load(
+    transport: Transport,
+    model: Annotated[str | None, typer.Argument(metavar="MODEL", help="Default: the best that is ready.")] = None,
+) -> None:
+    """Have a server load a model again: another version, another configuration.
+
+    What is loaded serves until then. The server has to be in explicit mode, and may want a key (--header).
+    """
+    name = Classifier(transport, model).model
+    transport.load(name)
+    typer.echo(f"{transport.url} has loaded {name}")
+
+
 @command(name="benchmark")
 @connected
 def measure(

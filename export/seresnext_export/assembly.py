@@ -82,7 +82,7 @@ def _write_network(name: FormatName, request: Request, target: Path, stage: Path
     repository.keep_versions(target / folder.name, folder)
     shutil.copyfile(PACKAGE / serving.LABELS, folder / serving.LABELS)
     plans = engines.name_plans(folder) if name is FormatName.TENSORRT else ()
-    network = serving.network(name, request.serving, provenance.parameters(folder), plans)
+    network = serving.network(name, request.serving, provenance.parameters(folder), plans, request.version)
     _write_config(folder, network)
     return network
 

@@ -116,8 +116,7 @@ def _make(
         "verification": verification.as_json(),
         "built": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-    if name is FormatName.ONNX:
-        np.savez_compressed(folder / REFERENCE, pixels=reference.pixels, log_probabilities=expected)
+    np.savez_compressed(folder / REFERENCE, pixels=reference.pixels, log_probabilities=expected)
     if name is FormatName.TENSORRT:
         others = engines.keep_others(version_folder(target, name, request.version), folder, made)
         made["engines"] = [made["artefact"] | made["engine"], *others]

@@ -12,7 +12,9 @@ from rich.progress import Progress, TaskID
 from rich.table import Table
 
 from seresnext_client.commands import ErrorGroup, PanelCommand
+from seresnext_client.connection import connected
 from seresnext_client.errors import ExitCode
+from seresnext_client.transports.base import Transport
 from seresnext_export import photographs
 from seresnext_export.build import build as build_repository
 from seresnext_export.build import require
@@ -54,6 +56,8 @@ PrecisionOption = Annotated[
 Version = Annotated[int, typer.Option(min=1, metavar="N", help="Version directory of the networks.")]
 MaxBatchSize = Annotated[int, typer.Option(min=1, max=1024, metavar="N", help="Largest batch, served and verified.")]
 QueueDelay = Annotated[int, typer.Option(min=0, metavar="N", help="Microseconds to wait for a fuller batch.")]
+MaxQueueSize = Annotated[int, typer.Option(min=0, metavar="N", help="Requests that may wait; 0: any number.")]
+QueueTimeout = Annotated[int, typer.Option(min=0, metavar="N", help="How long one may wait; 0: forever.")]
 Instances = Annotated[int, typer.Option(min=1, metavar="N", help="Copies of each network, on each GPU or on the CPU.")]
 StepInstances = Annotated[int, typer.Option(min=1, metavar="N", help="Processes of the preprocessing step.")]
 VerifyImages = Annotated[Path | None, typer.Option(metavar="DIR", help="Verify with the pictures of a folder.")]
@@ -73,6 +77,17 @@ HeuristicCudnn = Annotated[bool, typer.Option("--heuristic-cudnn", help="ONNX on
 
 CheckedRepository = Annotated[Path, typer.Option("--repository", metavar="DIR", help="The repository to look at.")]
 CheckOutput = Annotated[Form, typer.Option("--output", help="How to print what is found.")]
+Ensembles = Annotated[
+    list[str],
+    typer.Option("--model", metavar="NAME", help="An ensemble; may be repeated.  [default: all that are ready]"),
+]
+RolledBackFormats = Annotated[
+    list[FormatName],
+    typer.Option("--format", metavar="|".join(FormatName), help="Of this format; may be repeated.  [default: all]"),
+]
+ToVersion = Annotated[
+    int | None, typer.Option("--to", min=1, metavar="N", help="This version.  [default: the one before]")
+]
 OnCpu = Annotated[bool, typer.Option("--cpu", help="For a server without a GPU.")]
 
 DEFAULTS = Serving()
@@ -96,6 +111,8 @@ def build(
     version: Version = 1,
     max_batch_size: MaxBatchSize = DEFAULTS.max_batch_size,
     queue_delay_us: QueueDelay = DEFAULTS.queue_delay_us,
+    max_queue_size: MaxQueueSize = DEFAULTS.max_queue_size,
+    queue_timeout_ms: QueueTimeout = DEFAULTS.queue_timeout_ms,
     instances: Instances = DEFAULTS.instances,
     step_instances: StepInstances = DEFAULTS.step_instances,
     heuristic_cudnn: HeuristicCudnn = False,
@@ -130,6 +147,8 @@ def build(
         serving=Serving(
             max_batch_size=max_batch_size,
             queue_delay_us=queue_delay_us,
+            max_queue_size=max_queue_size,
+            queue_timeout_ms=queue_timeout_ms,
             instances=instances,
             step_instances=step_instances,
             opt_batch_size=opt_batch_size,
@@ -166,6 +185,36 @@ def check(
     typer.echo(text or f"{repository}: nothing to mend")
     if any(finding.fault for finding in findings):
         raise typer.Exit(ExitCode.EXPORT_FAILED)
+
+
+@app.command(cls=PanelCommand)
+@connected
+def smoke(
+    transport: Transport,
+    repository: CheckedRepository = Path("model_repository"),
+    model: Ensembles = [],  # noqa: B006  (typer copies it)
+) -> None:
+    """Prove a server's answers against what the eager network said when its version was built."""
+    from seresnext_export.rollout import smoke as smoked
+
+    with stderr.status(f"asking {transport.url}"):
+        found = smoked(transport, repository, model)
+    for one in found:
+        difference = f"max |dlogp| {one.verification.max_difference:.1e} of {one.verification.tolerance:g}"
+        typer.echo(f"{one.ensemble} version {one.version}: {one.verification.pictures} pictures, {difference}")
+
+
+@app.command()
+def rollback(
+    repository: CheckedRepository = Path("model_repository"),
+    formats: RolledBackFormats = [],  # noqa: B006  (typer copies it)
+    to: ToVersion = None,
+) -> None:
+    """Serve the version before; a running server takes it in with `seresnext-client load`."""
+    from seresnext_export.rollout import roll_back
+
+    for one in roll_back(repository, formats or FormatName, to):
+        typer.echo(f"{one.model}: version {one.now}, was {one.before}")
 
 
 def _pictures(folder: Path | None) -> tuple[Path, ...]:

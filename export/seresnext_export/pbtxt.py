@@ -5,16 +5,31 @@ from typing import Any
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as pb
 
-from seresnext_export.spec import Ensemble, Model, Step, Tensor, Warmup
+from seresnext_export.spec import DynamicBatching, Ensemble, Model, Step, Tensor, Warmup
 
 HEADER = "# Written by seresnext-export; a rebuild overwrites it.\n"
 
 
 def render(model: Model | Ensemble) -> str:
     """Return the text of `model`'s config.pbtxt."""
-    message = _ensemble(model) if isinstance(model, Ensemble) else _model(model)
-    body = text_format.MessageToString(message, use_short_repeated_primitives=True, use_index_order=True)
-    return HEADER + body
+    return _text(_ensemble(model) if isinstance(model, Ensemble) else _model(model))
+
+
+def served_version(text: str) -> int:
+    """Return the version that a config.pbtxt of ours serves, 0 where it says none."""
+    versions = parse(text).version_policy.specific.versions
+    return int(versions[0]) if len(versions) == 1 else 0
+
+
+def with_version(text: str, version: int) -> str:
+    """Return the text of a config.pbtxt that serves `version`, and is otherwise the same."""
+    message = parse(text)
+    message.version_policy.CopyFrom(_version_policy(version))
+    return _text(message)
+
+
+def _text(message: Any) -> str:
+    return HEADER + text_format.MessageToString(message, use_short_repeated_primitives=True, use_index_order=True)
 
 
 def parse(text: str) -> Any:
@@ -42,14 +57,31 @@ def _model(model: Model) -> Any:
         backend=model.backend,
         default_model_filename=model.filename,
         max_batch_size=model.max_batch_size,
+        version_policy=_version_policy(model.version) if model.version else None,
         input=[_input(tensor) for tensor in model.inputs],
         output=[_output(tensor) for tensor in model.outputs],
-        dynamic_batching=pb.ModelDynamicBatching(max_queue_delay_microseconds=model.batching.max_queue_delay_us),
+        dynamic_batching=_batching(model.batching),
         instance_group=[pb.ModelInstanceGroup(count=model.instances.count, kind=kind)],
         model_warmup=[_warmup(warmup, model.inputs) for warmup in model.warmups],
         cc_model_filenames=dict(model.filenames_by_compute_capability),
         optimization=_optimization(model),
         parameters=_parameters(model.parameters),
+    )
+
+
+def _version_policy(version: int) -> Any:
+    return pb.ModelVersionPolicy(specific=pb.ModelVersionPolicy.Specific(versions=[version]))
+
+
+def _batching(batching: DynamicBatching) -> Any:
+    # A client may ask for less time than that, never for more.
+    policy = pb.ModelQueuePolicy(
+        max_queue_size=batching.max_queue_size,
+        default_timeout_microseconds=batching.queue_timeout_us,
+        allow_timeout_override=True,
+    )
+    return pb.ModelDynamicBatching(
+        max_queue_delay_microseconds=batching.max_queue_delay_us, default_queue_policy=policy
     )
 
 

@@ -16,7 +16,8 @@ if TYPE_CHECKING:  # imports torch, which a rebuild that changes nothing does wi
     from seresnext_export.network import Network
     from seresnext_export.verify import Log
 
-REFERENCE = "reference.npz"  # beside an ONNX model: what an engine built from it is compared with, without torch
+# Beside every artefact: what a server's answers, and an engine that is built from it, are compared with, without torch.
+REFERENCE = "reference.npz"
 
 
 class Reference:
@@ -54,8 +55,10 @@ class StoredReference:
             with np.load(path, allow_pickle=False) as stored:
                 pixels, expected = stored["pixels"], stored["log_probabilities"]
         except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
-            mend = "it is written beside model.onnx by a build; or give the weights with --checkpoint"
-            raise UnusableCheckpoint(f"cannot read {path}, which an engine is compared with: {mend}") from error
+            mend = "a build writes it beside the artefact; an engine can be built from the weights too (--checkpoint)"
+            raise UnusableCheckpoint(
+                f"cannot read {path}, the answers that others are compared with: {mend}"
+            ) from error
         count = max(len(pixels), max_batch_size)  # the largest batch has to be tried, if with pictures seen before
         self.pixels, self.expected = (np.resize(array, (count, *array.shape[1:])) for array in (pixels, expected))
 

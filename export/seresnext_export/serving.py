@@ -66,6 +66,8 @@ class Serving:
     max_batch_size: int = 32
     opt_batch_size: int = 8  # what a TensorRT engine is tuned for, at most the largest
     queue_delay_us: int = 1000  # on the networks only: a delay on the step adds latency and saves nothing
+    max_queue_size: int = 1024  # requests; a server that is behind says so at once, and does not grow
+    queue_timeout_ms: int = 30_000
     instances: int = 1
     step_instances: int = 1
     max_image_bytes: int = 64 << 20
@@ -78,6 +80,14 @@ class Serving:
         """The batch sizes of a TensorRT engine."""
         return Profile(opt=min(self.opt_batch_size, self.max_batch_size), max=self.max_batch_size)
 
+    def batching(self, delay_us: int) -> DynamicBatching:
+        """How requests wait, for company and at most."""
+        return DynamicBatching(
+            max_queue_delay_us=delay_us,
+            max_queue_size=self.max_queue_size,
+            queue_timeout_us=1000 * self.queue_timeout_ms,
+        )
+
 
 def preprocessing_step(serving: Serving) -> Model:
     """Encoded pictures in, the network's pixels out."""
@@ -88,6 +98,7 @@ def preprocessing_step(serving: Serving) -> Model:
         max_batch_size=serving.max_batch_size,
         inputs=(IMAGE,),
         outputs=(PIXELS,),
+        batching=serving.batching(delay_us=0),
         instances=InstanceGroup(count=serving.step_instances, on_cpu=True),
         warmups=(Warmup(batch_size=1, file=WARMUP_PICTURE),),
         parameters=(
@@ -103,7 +114,7 @@ Pairs = tuple[tuple[str, str], ...]
 HEURISTIC_CUDNN = (("cudnn_conv_algo_search", "HEURISTIC"),)
 
 
-def network(name: FormatName, serving: Serving, provenance: Pairs = (), plans: Pairs = ()) -> Model:
+def network(name: FormatName, serving: Serving, provenance: Pairs = (), plans: Pairs = (), version: int = 1) -> Model:
     """Pixels in, probabilities out; `plans` are TensorRT's files by compute capability where there are several."""
     sizes = sorted({1, serving.max_batch_size})
     return Model(
@@ -113,9 +124,10 @@ def network(name: FormatName, serving: Serving, provenance: Pairs = (), plans: P
         max_batch_size=serving.max_batch_size,
         inputs=(PIXELS,),
         outputs=(PROBABILITIES,),
-        batching=DynamicBatching(max_queue_delay_us=serving.queue_delay_us),
+        batching=serving.batching(delay_us=serving.queue_delay_us),
         instances=InstanceGroup(count=serving.instances),
         warmups=tuple(Warmup(batch_size=size) for size in sizes),
+        version=version,
         cuda_graphs=serving.cuda_graphs and name is FormatName.TENSORRT,
         filenames_by_compute_capability=plans,
         cuda_provider=HEURISTIC_CUDNN if serving.heuristic_cudnn and name is FormatName.ONNX else (),

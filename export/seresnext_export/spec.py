@@ -53,14 +53,20 @@ class InstanceGroup:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DynamicBatching:
-    """Merge requests that wait, and let the first of them wait this long for company."""
+    """Merge requests that wait, and let the first of them wait this long for company.
+
+    A request that finds `max_queue_size` waiting, or that waits for `queue_timeout_us`, is refused; 0 is no limit.
+    """
 
     max_queue_delay_us: int = 0
+    max_queue_size: int = 0
+    queue_timeout_us: int = 0
 
     def __post_init__(self) -> None:
-        if self.max_queue_delay_us < 0:
-            message = f"a queue delay is not negative, got {self.max_queue_delay_us}"
-            raise ValueError(message)
+        for name in ("max_queue_delay_us", "max_queue_size", "queue_timeout_us"):
+            if (value := getattr(self, name)) < 0:
+                message = f"{name} is not negative, got {value}"
+                raise ValueError(message)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,6 +104,7 @@ class Model:
     batching: DynamicBatching = DynamicBatching()
     instances: InstanceGroup = InstanceGroup()
     warmups: tuple[Warmup, ...] = ()
+    version: int = 0  # the one that is served; 0: the latest that is there
     cuda_graphs: bool = False  # TensorRT only
     filenames_by_compute_capability: tuple[tuple[str, str], ...] = ()
     cuda_provider: tuple[tuple[str, str], ...] = ()  # options of ONNX Runtime's, where there is a GPU

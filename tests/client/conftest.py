@@ -58,6 +58,9 @@ class FakeTransport:
         counts = {"inference_count": "8", "execution_count": "2", "inference_stats": durations}  # gRPC's are strings
         return [{"name": name, "version": "1"} | counts for name in self.ready]
 
+    def load(self, model: str) -> None:
+        self.told["loaded"] = model
+
     def infer(self, model: str, batch: Batch, top: int, version: str = "") -> Rows:
         images = [b"%d" % picture.mean() if isinstance(picture, np.ndarray) else picture for picture in batch]
         self.batches.append(images)

@@ -109,8 +109,11 @@ class Transport(Protocol):
     def statistics(self) -> list[dict[str, Any]]:
         """Return what the loaded models did, as Triton's statistics extension has it."""
 
+    def load(self, model: str) -> None:
+        """Have the server load `model` and its steps as its repository has them now; the old ones serve until then."""
+
     def infer(self, model: str, batch: Batch, top: int, version: str = "") -> Rows:
-        """Return the `top` classes of each picture, as (N, top) of `value:index:label`."""
+        """Return the `top` classes of each picture, as (N, top) of `value:index:label`; 0: (N, 1000) probabilities."""
 
     def close(self) -> None:
         """Let go of the connection."""

@@ -86,8 +86,17 @@ class GrpcTransport:
         found: list[dict[str, Any]] = answer.get("model_stats", [])
         return found
 
+    def load(self, model: str) -> None:
+        """Load a model again, and its steps."""
+        try:
+            self._client.load_model(model, headers=self._headers, client_timeout=self._timeouts.infer_s)
+        except InferenceServerException as error:
+            if error.status() == "StatusCode.INVALID_ARGUMENT":
+                raise ServerRefused(f"{self._url} (gRPC) cannot load {model}: {error.message()}") from error
+            self._raise(error, model)
+
     def infer(self, model: str, batch: Batch, top: int, version: str = "") -> Rows:
-        """Return the `top` classes of each picture."""
+        """Return the `top` classes of each picture; all probabilities, as numbers, where `top` is 0."""
         try:
             answer = self._client.infer(
                 model,

@@ -102,8 +102,15 @@ class HttpTransport:
         found: list[dict[str, Any]] = self._json(response.data).get("model_stats", [])
         return found
 
+    def load(self, model: str) -> None:
+        """Load a model again, and its steps."""
+        try:
+            self._request("POST", f"/v2/repository/models/{quote(model)}/load", model, self._timeouts.infer_s)
+        except InvalidPictures as error:  # 400 is how Triton says that it cannot
+            raise ServerRefused(f"{self._url} (HTTP) cannot load {model}: {error}") from error
+
     def infer(self, model: str, batch: Batch, top: int, version: str = "") -> Rows:
-        """Return the `top` classes of each picture."""
+        """Return the `top` classes of each picture; all probabilities, as numbers, where `top` is 0."""
         body, header_length = InferenceServerClient.generate_request_body(
             [tensor(InferInput, batch)], outputs=[InferRequestedOutput(OUTPUT, class_count=top)]
         )
