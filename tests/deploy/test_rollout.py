@@ -88,7 +88,16 @@ def test_a_version_is_rolled_out_and_back_under_load_without_a_failed_request(
     repository: Path, tmp_path: Path, grace_hopper: Path
 ) -> None:
     picture = grace_hopper.read_bytes()
-    private: list[str | Path] = ["--repository", repository, "--http-port", "0", "--grpc-port", "0", "--metrics-port", "0"]
+    private: list[str | Path] = [
+        "--repository",
+        repository,
+        "--http-port",
+        "0",
+        "--grpc-port",
+        "0",
+        "--metrics-port",
+        "0",
+    ]
     smoke: list[str | Path] = [BIN / "seresnext-export", "smoke", "--repository", repository]
 
     def answer(server: Production) -> str:
@@ -124,7 +133,16 @@ def test_smoke_tells_a_version_that_is_not_what_was_verified(repository: Path, s
     build_version(repository, random_network(seed=7, architecture=TWO_BLOCKS), 2)
     network = repository / "seresnext101_onnx"
     shutil.copyfile(network / "1" / "model.onnx", network / "2" / "model.onnx")
-    private: list[str | Path] = ["--repository", repository, "--http-port", "0", "--grpc-port", "0", "--metrics-port", "0"]
+    private: list[str | Path] = [
+        "--repository",
+        repository,
+        "--http-port",
+        "0",
+        "--grpc-port",
+        "0",
+        "--metrics-port",
+        "0",
+    ]
     tried = run("seresnext-serve", *private, "--", BIN / "seresnext-export", "smoke", "--repository", repository)
     assert tried.returncode == ExitCode.EXPORT_FAILED
     assert "does not answer as the eager FP32 network does" in tried.stderr

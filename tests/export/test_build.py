@@ -77,7 +77,7 @@ def test_a_build_writes_the_models_that_it_was_asked_for(request_: Request, targ
     assert sorted(path.name for path in target.iterdir()) == sorted(TORCHSCRIPT)
     network = target / "seresnext101_torchscript"
     assert {path.name for path in network.rglob("*")} == {
-        *("1", "model.pt", "provenance.json", "labels.txt", "config.pbtxt")
+        *("1", "model.pt", "provenance.json", "reference.npz", "labels.txt", "config.pbtxt")
     }
     assert (target / "seresnext101_torchscript_ensemble" / "1").is_dir()
     step = target / "seresnext101_preprocess"
