@@ -78,7 +78,7 @@ def _model(transport: Transport, entry: dict[str, Any], figures: dict[str, Any])
         name=entry["name"],
         version=str(entry.get("version", "")),
         state=entry.get("state", "UNKNOWN"),
-        reason=entry.get("reason", ""),
+        reason=" ".join(entry.get("reason", "").partition("\n\nAt:")[0].split()),  # a traceback is for the log
         weights=str(provenance.get("checkpoint", {}).get("source", "")),
         precision=str(provenance.get("precision", "")),
         max_difference=verification.get("max_difference"),
@@ -114,7 +114,7 @@ def lines(found: Status) -> Iterator[str]:
         yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
     for model in found.models:
         if model.reason:
-            yield f"{model.name}: {model.reason.partition(chr(10))[0]}"
+            yield f"{model.name}: {model.reason}"
     yield from found.notes
 
 

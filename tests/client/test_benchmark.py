@@ -76,6 +76,29 @@ def test_a_run_that_failed_says_why(tmp_path: Path) -> None:
         sweep.read(load(), tmp_path, 99, NOTHING)
 
 
+def test_a_window_in_which_nothing_ended_is_made_longer(tmp_path: Path) -> None:
+    (tmp_path / "raw").mkdir()
+    program = tmp_path / "perf_analyzer"
+    program.write_text(
+        '#!/bin/sh\ncase "$*" in *"--measurement-interval 400"*) printf "%s" "$CSV" > out.csv;;'
+        ' *) echo "No valid requests recorded within time interval."; exit 99;; esac\n'
+    )
+    program.chmod(0o755)
+    program_of_csv = tmp_path / "with_csv"
+    program_of_csv.write_text(f"#!/bin/sh\nexport CSV='{CSV}'\nexec {program} \"$@\"\n")
+    program_of_csv.chmod(0o755)
+    found = sweep.measure(
+        [load()],
+        [GRAY],
+        FakeTransport(),
+        {WireProtocol.GRPC: "nowhere:1"},
+        analyzer.Analyzer(program_of_csv, ""),
+        tmp_path / "raw",
+        sweep.Settings(interval_ms=100),
+    )
+    assert [one.pictures_per_s for one in found] == [200.5]
+
+
 @given(text=st.text(st.characters(codec="utf-8"), max_size=300), status=st.sampled_from([0, 2, 99]))
 def test_no_output_makes_the_reader_stumble(tmp_path_factory: pytest.TempPathFactory, text: str, status: int) -> None:
     folder = tmp_path_factory.mktemp("output")
@@ -187,6 +210,7 @@ def test_a_wheel_without_the_program_is_a_placeholder(tmp_path: Path) -> None:
 
 
 def test_a_perf_analyzer_on_path_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "raw").mkdir()
     program = tmp_path / "perf_analyzer"
     program.write_text("#!/bin/sh\necho Perf Analyzer Version 2.60.0 >&2\n")
     program.chmod(0o755)

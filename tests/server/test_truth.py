@@ -26,13 +26,13 @@ ROUNDING = 0.05
 
 
 def photographs(number: int) -> list[bytes]:
-    """Encoded pictures of many sizes, formats and qualities."""
-    sizes = itertools.cycle([(500, 375), (375, 500), (256, 256), (640, 480), (300, 1000), (224, 224), (801, 533)])
-    forms = itertools.cycle([("JPEG", 95), ("JPEG", 75), ("PNG", 0), ("WEBP", 80)])
-    return [
-        made.encode(made.photograph(size, seed), form, **({"quality": quality} if quality else {}))
-        for seed, size, (form, quality) in zip(range(number), sizes, forms, strict=False)
-    ]
+    """Encoded pictures, each of a size of its own, in several formats and qualities."""
+    found = []
+    for seed in range(number):
+        picture = made.photograph((200 + 37 * seed % 701, 200 + 53 * seed % 601), seed % 4)
+        form = ("JPEG", "PNG", "JPEG", "WEBP")[seed % 4]
+        found.append(made.encode(picture, form, **({} if form == "PNG" else {"quality": 60 + seed % 40})))
+    return found
 
 
 def compared(server: TritonServer, network: Network, number: int, batch: int) -> None:

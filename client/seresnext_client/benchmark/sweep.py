@@ -5,7 +5,7 @@ import re
 import subprocess
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from seresnext_client.errors import BenchmarkFailed, SeresnextClientError
 from seresnext_client.transports.base import Transport, WireProtocol
 
 UNSTABLE = 2  # perf_analyzer's exit code
+EMPTY = "No valid requests recorded"
 # perf_analyzer's columns, which are microseconds, and how we call them.
 STAGES = {
     "Client Send": "client_send",
@@ -91,14 +92,19 @@ def measure(
     for load in loads:
         where = folder / load.name
         where.mkdir(parents=True, exist_ok=True)
-        before = _statistics(transport)
-        command = [str(analyzer.program), *arguments(load, urls[load.protocol], inputs[load.encoded], settings)]
-        (where / "command.txt").write_text(" ".join(command) + "\n")
-        with (where / "output.txt").open("w") as output:
-            # Bare names of files: it puts the name of a model before the whole path.
-            status = subprocess.call(
-                command, cwd=where, stdout=output, stderr=subprocess.STDOUT, env=analyzer.environment
-            )
+        # A window in which no request ends is nothing to it: then it gets longer ones.
+        for interval_ms in (settings.interval_ms * factor for factor in (1, 4, 16)):
+            before = _statistics(transport)
+            chosen = replace(settings, interval_ms=interval_ms)
+            command = [str(analyzer.program), *arguments(load, urls[load.protocol], inputs[load.encoded], chosen)]
+            (where / "command.txt").write_text(" ".join(command) + "\n")
+            with (where / "output.txt").open("w") as output:
+                # Bare names of files: it puts the name of a model before the whole path.
+                status = subprocess.call(
+                    command, cwd=where, stdout=output, stderr=subprocess.STDOUT, env=analyzer.environment
+                )
+            if EMPTY not in (where / "output.txt").read_text(errors="replace"):
+                break
         yield read(load, where, status, _difference(before, _statistics(transport)))
 
 
