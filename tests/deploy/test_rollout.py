@@ -125,6 +125,7 @@ def test_a_version_is_rolled_out_and_back_under_load_without_a_failed_request(
             assert answer(server) == first
         finally:
             answers = sent.stop()
+    print(f"{answers.total()} requests while versions changed twice: {dict(answers)}")
     assert set(answers) == {first, second}, answers
     assert min(answers.values()) > 0
 

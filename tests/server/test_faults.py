@@ -2,13 +2,13 @@
 
 import contextlib
 import json
+import os
 import random
 import shutil
 import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -164,14 +164,14 @@ def test_builds_that_are_killed_at_random_leave_what_a_server_loads(
 
 
 def resident(pid: int) -> int:
-    """Return the bytes of memory that are a process's own."""
+    """Return the bytes that a process has allocated; files that it maps count for whoever else maps them too."""
     fields = dict(line.split(":") for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:])
-    return 1024 * int(fields["Pss"].split()[0])
+    return 1024 * int(fields["Anonymous"].split()[0])
 
 
 def memory(server: int) -> dict[str, int]:
     """Return the memory of a server, of each of its stubs, and of this process."""
-    found = {"server": resident(server), "client": resident(threading.get_native_id())}
+    found = {"server": resident(server), "client": resident(os.getpid())}
     for folder in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError, IndexError, ValueError):
             if int((folder / "stat").read_text().rsplit(")", 1)[1].split()[1]) == server:
@@ -185,7 +185,7 @@ def memory(server: int) -> dict[str, int]:
 def test_memory_is_flat_over_a_hundred_thousand_requests(tmp_path: Path) -> None:
     """A day at a request a second, as fast as they go: pictures of many sizes and one in fifty bad, nothing is lost."""
     photographs = [
-        made.encode(made.photograph((width, width * 3 // 4), seed), "JPEG", quality=85)
+        made.encode(made.photograph((width, width * 3 // 4), seed % 4), "JPEG", quality=85)
         for seed, width in enumerate((200, 256, 320, 400, 500, 640))
     ]
     choice = random.Random(0)
@@ -212,5 +212,5 @@ def test_memory_is_flat_over_a_hundred_thousand_requests(tmp_path: Path) -> None
     bad = 100 * batch.count(b"not a picture")
     growth = {name: round(after[name] / size, 3) for name, size in before.items()}
     print(f"{outcomes.total()} requests: {dict(outcomes)}; memory, after / before: {growth}")
-    assert outcomes == {"answered": 100_000 - bad, "InvalidPictures": bad}
+    assert outcomes == {"answered": 100_000 - bad, "UnusableImage": bad}
     assert max(growth.values()) <= 1.05, (before, after)
