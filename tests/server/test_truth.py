@@ -21,7 +21,7 @@ from seresnext_server.server import TritonServer
 
 pytestmark = pytest.mark.triton
 
-# A level of 255 here and there, where the naive recipe rounds differently, costs more than the formats do; as much as FP16.
+# A level of 255 here and there, where the naive recipe rounds differently, costs about what FP16 does.
 ROUNDING = TOLERANCES[Precision.FP16]
 
 
