@@ -55,6 +55,7 @@ PROFILES ?= cpu
 SECRETS ?= deploy/secrets
 COMPOSE = REPOSITORY=$(abspath $(REPOSITORY)) SECRETS=$(abspath $(SECRETS)) docker compose --env-file deploy/triton.env --file deploy/compose.yaml
 RUNNING = $(COMPOSE) --profile '*'
+CANDIDATE = candidate-$(if $(filter gpu,$(PROFILES)),gpu,cpu)
 up: $(SECRETS)/admin_key $(SECRETS)/tls.crt ## Serve with docker (PROFILES="cpu|gpu monitoring tls")
 	$(COMPOSE) $(PROFILES:%=--profile %) up --build --detach --wait
 
@@ -65,9 +66,9 @@ logs: ## Follow the logs of what `make up` started
 	$(RUNNING) logs --follow
 
 smoke: $(READY) $(SECRETS)/admin_key ## Try what the repository holds now in a second server, before it is served
-	$(COMPOSE) --profile smoke up --build --detach --wait candidate
+	$(COMPOSE) up --build --detach --wait $(CANDIDATE)
 	$(BIN)/seresnext-export smoke --repository $(REPOSITORY) --url localhost:9001; status=$$?; \
-		$(COMPOSE) --profile smoke rm --stop --force candidate; exit $$status
+		$(COMPOSE) rm --stop --force $(CANDIDATE); exit $$status
 
 image: ## Build the image of the server (PILLOW=simd: faster decoding, for CPUs with AVX2)
 	$(COMPOSE) --profile cpu build

@@ -40,7 +40,9 @@ def sources(names: Iterable[str]) -> Iterator[Source]:
     for name in names:
         if name == STDIN:
             yield Source(STDIN, _read_stdin)
-        elif name.startswith(("http://", "https://")):
+        elif "\0" in name:
+            yield Source(name, partial(_refuse, "no name has a NUL in it"))
+        elif name.lower().startswith(("http://", "https://")):
             yield Source(name, partial(_read_url, name))
         elif Path(name).is_dir():
             yield from _folder(Path(name))

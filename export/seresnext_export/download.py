@@ -50,8 +50,14 @@ def fetch(checkpoint: str, *, sha256: str | None = None, ngc_url: str = NGC_URL)
     if checkpoint == NGC:
         hub = _torch_hub() / NGC_FILE
         found = _local(NGC, hub) if hub.is_file() else _download(NGC, ngc_url)
-    elif checkpoint.startswith(("http://", "https://")):
-        found = _download(_public(checkpoint), checkpoint)
+    elif "\0" in checkpoint:
+        raise UnusableCheckpoint("no path and no URL has a NUL in it")
+    elif checkpoint.lower().startswith(("http://", "https://")):
+        try:
+            source = _public(checkpoint)
+        except ValueError as error:
+            raise DownloadFailed(f"{checkpoint} is no URL: {error}") from error
+        found = _download(source, checkpoint)
     else:
         path = Path(checkpoint).expanduser()
         found = _local(path.name, path)
@@ -156,7 +162,11 @@ def _open(pool: urllib3.PoolManager, url: str, headers: dict[str, str]) -> Itera
             if not (location := response.get_redirect_location()):
                 message = f"cannot download {_public(url)}: it answered {response.status} {response.reason}"
                 raise DownloadFailed(message)
-            target = urljoin(url, location)
+            try:
+                target = urljoin(url, location)
+            except ValueError as error:
+                message = f"cannot download {_public(url)}: it leads to what is no URL"
+                raise DownloadFailed(message) from error
             if urlsplit(url).scheme == "https" and urlsplit(target).scheme != "https":
                 message = f"cannot download {_public(url)}: it leads from https to {_public(target)}"
                 raise DownloadFailed(message)

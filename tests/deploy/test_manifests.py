@@ -64,8 +64,8 @@ def test_every_port_is_open_on_the_loopback_interface_only() -> None:
 
 def test_every_server_is_locked_down() -> None:
     services = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]
-    servers = [service for name, service in services.items() if name.startswith("triton") or name == "candidate"]
-    assert len(servers) == 3
+    servers = [service for name, service in services.items() if name.startswith(("triton", "candidate"))]
+    assert len(servers) == 4
     for service in servers:
         assert service["read_only"] is True
         assert service["cap_drop"] == ["ALL"]

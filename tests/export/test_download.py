@@ -189,6 +189,12 @@ def test_a_length_that_cannot_be_is_refused(site: Site) -> None:
         fetch(NGC, ngc_url=site.url)
 
 
+def test_a_redirect_to_nowhere_is_refused_in_words(site: Site) -> None:
+    site.behaviour = lambda handler: handler.start(302, 0, Location="http://[")
+    with pytest.raises(DownloadFailed, match="leads to what is no URL"):
+        fetch(site.url)
+
+
 def test_redirects_are_followed_but_not_for_ever(site: Site) -> None:
     def redirect(handler: Handler) -> None:
         if handler.path.endswith("there"):

@@ -6,13 +6,14 @@ import shutil
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from seresnext_client.errors import UnusableDataset, UnusableImage
+from seresnext_client.errors import SeresnextError, UnusableDataset, UnusableImage
 from seresnext_client.evaluation import labelled
-from seresnext_client.pictures import listed
+from seresnext_client.pictures import listed, sources
 from seresnext_export import linter, plan
+from seresnext_export.download import fetch
 from seresnext_export.errors import UnusableRepository
 from seresnext_export.linter.entry import Entry, Finding, read
 
@@ -69,3 +70,27 @@ def test_any_list_of_names_is_read_or_refused(tmp_path_factory: pytest.TempPathF
     path.write_bytes(content)
     with contextlib.suppress(UnusableImage):
         assert all(name and "\n" not in name for name in listed(path))
+
+
+# No letters: a name that somebody could resolve takes the time of a resolver.
+ADDRESSES = st.text(st.sampled_from("0127.:[]@/\\%#?&= \x00\n\t\u00e9\u202e-_~"), max_size=40)
+
+
+@given(scheme=st.sampled_from(["http://", "https://", "HTTP://", "http:/", "https:"]), rest=ADDRESSES)
+@settings(max_examples=200, deadline=None)
+def test_any_address_of_a_picture_is_refused_in_words(scheme: str, rest: str) -> None:
+    with contextlib.suppress(UnusableImage):
+        for source in sources([f"{scheme}127.0.0.1:1/{rest}", f"{scheme}{rest}"]):
+            source.read()
+
+
+@given(scheme=st.sampled_from(["http://", "https://", "HTTP://"]), rest=ADDRESSES)
+@settings(max_examples=100, deadline=None)
+def test_any_address_of_a_checkpoint_is_refused_in_words(
+    tmp_path_factory: pytest.TempPathFactory, scheme: str, rest: str
+) -> None:
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp()))
+        for url in (f"{scheme}127.0.0.1:1/{rest}", f"{scheme}{rest}"):
+            with pytest.raises(SeresnextError):
+                fetch(url)

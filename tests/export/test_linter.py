@@ -84,6 +84,7 @@ CASES = {
     "a misspelt field": Case(edit(config(ONNX), "backend", "backened"), config(ONNX), "is not a model configuration"),
     "another name": Case(edit(config(ONNX), ONNX, "resnet50"), config(ONNX), "is of resnet50"),
     "a backend that is none": Case(edit(config(ONNX), "onnxruntime", "onnx"), config(ONNX), "names the backend 'onnx'"),
+    "another version": Case(edit(config(ONNX), "versions: [1]", "versions: [3]"), config(ONNX), "serves version 3"),
     "no artefact": Case(remove(f"{ONNX}/1/model.onnx"), f"{ONNX}/1/model.onnx", "is not there"),
     "no ONNX": Case(write(f"{ONNX}/1/model.onnx", GARBAGE), f"{ONNX}/1/model.onnx", "is not an ONNX model"),
     "no weights": Case(move_the_weights_out, f"{ONNX}/1/model.onnx", "keeps its weights in weights.bin"),

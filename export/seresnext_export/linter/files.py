@@ -21,10 +21,14 @@ def identity(entry: Entry) -> Iterator[Finding]:
 
 
 def has_version(entry: Entry) -> Iterator[Finding]:
-    """Yield that there is no version directory."""
+    """Yield that there is no version directory, or not the one that is to be served."""
     if not entry.versions:
         mend = "make a directory named 1 in it: even an ensemble needs one"
         yield Finding(file=str(entry.folder), cause="has no version directory", mend=mend)
+    for number in entry.config.version_policy.specific.versions:
+        if str(number) not in {version.name for version in entry.versions}:
+            mend = "build it, or go back: seresnext-export rollback --to"
+            yield Finding(file=entry.config_path, cause=f"serves version {number}, which is not there", mend=mend)
 
 
 def artefacts(entry: Entry) -> Iterator[Finding]:
