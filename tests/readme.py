@@ -22,6 +22,8 @@ def figures(block: re.Match[str]) -> str:
     found = json.loads((README.parent / block["path"]).read_text())
     if "measurements" in found:
         return f"{block[1]}{models(found['measurements'])}"
+    if "speed" in found:
+        return f"{block[1]}{speeds(found['speed'])}\n{shares(found['parallel'], found['server'])}"
     rows = "".join(f"| {name} | {value:.4g} |\n" for name, value in found.items())
     return f"{block[1]}| | |\n|---|---:|\n{rows}"
 
@@ -38,6 +40,26 @@ def models(measured: list[dict[str, Any]]) -> str:
             f"| {best['pictures_per_s']:.1f} | {best['load']['concurrency']} | {best['latency_ms']['mean']:.0f} |\n"
         )
     return HEADING + "".join(rows)
+
+
+def speeds(measured: dict[str, Any]) -> str:
+    """A row for each way to preprocess: CPU time, and how many times faster than the first it is, at each size."""
+    heading = f"| CPU ms per JPEG on one core (x the reference) | {' | '.join(measured)} |\n"
+    heading += f"|---|{'---:|' * len(measured)}\n"
+    rows = []
+    for name in next(iter(measured.values())):
+        cells = (f"{size[name]['cpu_ms']:.2f} (x{size[name]['ratio']:.2f})" for size in measured.values())
+        rows.append(f"| {name} | {' | '.join(cells)} |\n")
+    return heading + "".join(rows)
+
+
+def shares(parallel: dict[str, Any], server: dict[str, dict[str, float]]) -> str:
+    """What threads gain, and what serving adds."""
+    cores = f"on {parallel['cores']} cores"
+    heading = f"| the step, requests of 8, {cores} | CPU beyond the function's | pictures/s |\n|---|---:|---:|\n"
+    rows = (f"| {name} | {one['ratio'] - 1:.0%} | {one['pictures_per_s']:.0f} |\n" for name, one in server.items())
+    threads = f"The function alone: x{parallel['rate_ratio']:.2f} one thread's rate {cores}.\n"
+    return f"{heading}{''.join(rows)}\n{threads}"
 
 
 def actual(block: re.Match[str]) -> str:

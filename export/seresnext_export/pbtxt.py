@@ -74,12 +74,14 @@ def _version_policy(version: int) -> Any:
 
 
 def _batching(batching: DynamicBatching) -> Any:
-    # A client may ask for less time than that, never for more.
-    policy = pb.ModelQueuePolicy(
-        max_queue_size=batching.max_queue_size,
-        default_timeout_microseconds=batching.queue_timeout_us,
-        allow_timeout_override=True,
-    )
+    policy = None
+    # No limit, no policy: with any at all, Triton forms no batch before an instance waits for it.
+    if batching.max_queue_size or batching.queue_timeout_us:
+        policy = pb.ModelQueuePolicy(
+            max_queue_size=batching.max_queue_size,
+            default_timeout_microseconds=batching.queue_timeout_us,
+            allow_timeout_override=True,  # a client may ask for less time than that, never for more
+        )
     return pb.ModelDynamicBatching(
         max_queue_delay_microseconds=batching.max_queue_delay_us, default_queue_policy=policy
     )

@@ -12,8 +12,9 @@ from seresnext_export.build import build
 from seresnext_export.network import Architecture
 from seresnext_export.random_weights import random_network
 from seresnext_export.request import Request, Weights
-from seresnext_export.serving import FormatName
+from seresnext_export.serving import FormatName, Serving
 
+DEFAULTS = Serving()
 ENSEMBLE = "seresnext101_onnx_ensemble"
 # A step that looks at nothing: what is left is transport, server, stubs and client.
 STEP = """
@@ -29,14 +30,14 @@ def preprocess(image, limits=None):
 """
 
 
-def repository(folder: Path, *, free_step: bool = False) -> Path:
+def repository(folder: Path, *, serving: Serving = DEFAULTS, free_step: bool = False) -> Path:
     """Build a repository, and put a graph in it that looks at one pixel; with `free_step` no picture is decoded."""
     weights = Weights(
         identity={"source": "cheap", "sha256": ""},
         load=lambda: random_network(architecture=Architecture(blocks=(1,), widths=(32,))),
     )
     pictures = tuple(photographs.shipped()[:3])
-    request = Request(formats=(FormatName.ONNX,), weights=weights, pictures=pictures)
+    request = Request(formats=(FormatName.ONNX,), weights=weights, pictures=pictures, serving=serving)
     build(request, folder, lambda _: nullcontext(), lambda: None)
     onnx.save(graph(), folder / "seresnext101_onnx" / "1" / "model.onnx")
     if free_step:

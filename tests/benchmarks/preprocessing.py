@@ -1,7 +1,8 @@
 """What preprocessing costs, beside the naive reference: `python -m tests.benchmarks.preprocessing [FILE.json]`.
 
-CPU time per picture on one core. Every candidate and size has a process of its own, since glibc's allocator adapts to
-the largest picture that it has seen; blocks of all of them are interleaved, and ratios are medians over rounds.
+CPU time per picture on one core. Every candidate and size has a process of its own, which has never held anything
+larger than its pictures, since glibc's allocator adapts to the largest block that it has freed; so they are made here,
+and read there. Blocks of all of them are interleaved, and ratios are medians over rounds.
 """
 
 import argparse
@@ -12,18 +13,18 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
-from dataclasses import replace
+from contextlib import ExitStack, contextmanager
 from functools import cache
 from itertools import cycle
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from tests import pictures
+from tests.readme import speeds
 from tests.reference import reference
 
 from seresnext_client.preprocessing import preprocess
@@ -33,8 +34,10 @@ from seresnext_server.installation import ALLOCATOR
 SIZES = {"500x375": (500, 375), "1280x960": (1280, 960), "4000x3000": (4000, 3000)}
 MIX = {"500x375": 12, "1280x960": 5, "4000x3000": 1}  # of each size in one pass, shuffled
 BLOCK_S = 0.15
-ROUNDS = 15
+ROUNDS = 25
+WARM_UP = 2  # rounds that do not count
 BATCH = 8
+REQUESTS = 60
 
 
 def peer(image: bytes) -> Any:
@@ -74,10 +77,10 @@ def images(size: str) -> list[bytes]:
     return [pictures.encode(pictures.photograph(SIZES[size], seed), "JPEG", quality=85) for seed in range(4)]
 
 
-def worker(candidate: str, size: str) -> None:
+def worker(candidate: str, folder: str) -> None:
     """Answer every line on standard input with the CPU seconds per picture of a block."""
-    function, chosen = CANDIDATES[candidate][0], cycle(images(size))
-    once = len(images(size))
+    encoded = [path.read_bytes() for path in sorted(Path(folder).iterdir())]
+    function, chosen, once = CANDIDATES[candidate][0], cycle(encoded), len(encoded)
     start = time.process_time()
     for _ in range(2 * once):
         function(next(chosen))
@@ -89,32 +92,46 @@ def worker(candidate: str, size: str) -> None:
         print((time.process_time() - start) / (passes * once), flush=True)
 
 
-def interleaved(size: str, candidates: Sequence[str]) -> dict[str, list[float]]:
-    """Return the CPU seconds per picture of each candidate, a figure a round."""
+@contextmanager
+def workers(size: str, candidates: Sequence[str]) -> Iterator[Callable[[str], float]]:
+    """Start a process for each candidate; yield what returns the CPU seconds per picture of a block of one."""
     command = [sys.executable, "-m", "tests.benchmarks.preprocessing", "--worker"]
     clean = {name: value for name, value in os.environ.items() if name not in ALLOCATOR}
-    workers = {
-        name: subprocess.Popen(
-            [*command, name, size],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env=clean | CANDIDATES[name][1],
-        )
-        for name in candidates
-    }
-    found: dict[str, list[float]] = {name: [] for name in candidates}
-    for number in range(ROUNDS + 1):  # the first warms up
-        for name in random.Random(number).sample(list(candidates), len(candidates)):
-            process = workers[name]
+    with TemporaryDirectory() as folder, ExitStack() as stack:
+        for number, image in enumerate(images(size)):
+            Path(folder, f"{number:03}.jpg").write_bytes(image)
+        pipes: dict[str, tuple[IO[str], IO[str]]] = {}
+        for name in candidates:
+            process = stack.enter_context(  # closes its standard input, which ends it, and waits
+                subprocess.Popen(
+                    [*command, name, folder],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    text=True,
+                    env=clean | CANDIDATES[name][1],
+                )
+            )
             assert process.stdin is not None
             assert process.stdout is not None
-            process.stdin.write("\n")
-            process.stdin.flush()
-            found[name].append(float(process.stdout.readline()))
-    for process in workers.values():
-        process.communicate()
-    return {name: figures[1:] for name, figures in found.items()}
+            pipes[name] = process.stdin, process.stdout
+
+        def block(name: str) -> float:
+            question, answer = pipes[name]
+            question.write("\n")
+            question.flush()
+            return float(answer.readline())
+
+        yield block
+
+
+def interleaved(size: str, candidates: Sequence[str]) -> dict[str, list[float]]:
+    """Return the CPU seconds per picture of each candidate, a figure a round."""
+    found: dict[str, list[float]] = {name: [] for name in candidates}
+    with workers(size, candidates) as block:
+        for number in range(ROUNDS + WARM_UP):
+            for name in random.Random(number).sample(list(candidates), len(candidates)):
+                found[name].append(block(name))
+    return {name: figures[WARM_UP:] for name, figures in found.items()}
 
 
 def speed() -> dict[str, Any]:
@@ -166,53 +183,44 @@ def cpu_of(pid: int) -> float:
 
 def server() -> dict[str, Any]:
     """What stub and server add to the bare function, in requests of 8; and threads against processes."""
+    from tests.benchmarks.cheap import repository
     from tritonclient.grpc import InferenceServerClient, InferInput
 
-    from seresnext_export.build import build
-    from seresnext_export.network import Architecture
-    from seresnext_export.random_weights import random_network
-    from seresnext_export.request import Request, Weights
-    from seresnext_export.serving import FormatName, Serving
+    from seresnext_export.serving import Serving
     from seresnext_server.server import TritonServer
 
-    small = Request(
-        formats=(FormatName.ONNX,),
-        weights=Weights(
-            identity={"source": "small", "sha256": ""},
-            load=lambda: random_network(architecture=Architecture(blocks=(1,), widths=(32,))),
-        ),
-        pictures=tuple(photographs.shipped()[:3]),
-    )
     batch = np.array([[image] for image in images("500x375") * (BATCH // 4)], np.object_)
     tensor = InferInput("image", [BATCH, 1], "BYTES")
     tensor.set_data_from_numpy(batch)
-    bare = interleaved("500x375", ["ours"])["ours"]
-    result: dict[str, Any] = {"bare_cpu_ms": statistics.median(bare) * 1000}
-    for instances in (1, 2):
-        with TemporaryDirectory() as folder:
-            target = Path(folder, "models")
-            request = replace(small, serving=Serving(step_instances=instances))
-            build(request, target, lambda _: nullcontext(), lambda: None)
-            with TritonServer(target) as running, InferenceServerClient(running.grpc_url) as client:
+    names = ("bare_cpu_ms", "cpu_ms", "ratio", "pictures_per_s")
+    rounds: dict[int, list[tuple[float, ...]]] = {1: [], len(os.sched_getaffinity(0)): []}
+    with ExitStack() as stack:
+        block = stack.enter_context(workers("500x375", ["ours"]))
+        running, clients = {}, {}
+        for instances in rounds:
+            folder = Path(stack.enter_context(TemporaryDirectory()), "models")
+            unlimited = Serving(step_instances=instances, max_queue_size=0, queue_timeout_ms=0)
+            running[instances] = stack.enter_context(TritonServer(repository(folder, serving=unlimited)))
+            clients[instances] = stack.enter_context(InferenceServerClient(running[instances].grpc_url))
 
-                def ask(count: int, client: Any = client) -> None:
-                    with ThreadPoolExecutor(4) as pool:
-                        list(pool.map(lambda _: client.infer("seresnext101_preprocess", [tensor]), range(count)))
+        def ask(instances: int) -> tuple[float, ...]:
+            client, pid = clients[instances], running[instances].pid
+            bare = block("ours")
+            wall, cpu = time.perf_counter(), cpu_of(pid)
+            with ThreadPoolExecutor(4) as pool:
+                list(pool.map(lambda _: client.infer("seresnext101_preprocess", [tensor]), range(REQUESTS)))
+            seconds, served = time.perf_counter() - wall, (cpu_of(pid) - cpu) / REQUESTS / BATCH
+            return bare * 1000, served * 1000, served / bare, REQUESTS * BATCH / seconds
 
-                ask(50)
-                figures = []
-                for _ in range(9):
-                    wall, cpu = time.perf_counter(), cpu_of(running.pid)
-                    ask(60)
-                    seconds = time.perf_counter() - wall
-                    figures.append(((cpu_of(running.pid) - cpu) / 60 / BATCH, 60 * BATCH / seconds))
-        cpu_s, rate = (statistics.median(column) for column in zip(*figures, strict=True))
-        result[f"{instances} instance(s)"] = {
-            "cpu_ms": cpu_s * 1000,
-            "ratio": cpu_s / statistics.median(bare),
-            "pictures_per_s": rate,
-        }
-    return result
+        for _ in range(ROUNDS + WARM_UP):
+            for instances, found in rounds.items():
+                found.append(ask(instances))
+    return {
+        ("an instance" if instances > 1 else "one instance, a thread") + " for each core": dict(
+            zip(names, (statistics.median(column) for column in zip(*found[WARM_UP:], strict=True)), strict=True)
+        )
+        for instances, found in rounds.items()
+    }
 
 
 def exactness() -> dict[str, dict[str, float]]:
@@ -226,27 +234,16 @@ def exactness() -> dict[str, dict[str, float]]:
     return found
 
 
-def table(result: dict[str, Any]) -> str:
-    """Return the figures as the README has them."""
-    names = [name for name in CANDIDATES if name in result["speed"]["mix"]]
-    lines = ["| CPU ms per JPEG on one core (x the reference) | " + " | ".join(result["speed"]) + " |"]
-    lines.append("|---|" + "---:|" * len(result["speed"]))
-    for name in names:
-        cells = (f"{sizes[name]['cpu_ms']:.2f} (x{sizes[name]['ratio']:.2f})" for sizes in result["speed"].values())
-        lines.append(f"| {name} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else "")
     parser.add_argument("file", nargs="?", type=Path, help="also write the figures here, as JSON")
-    parser.add_argument("--worker", nargs=2, metavar=("CANDIDATE", "SIZE"), help=argparse.SUPPRESS)
+    parser.add_argument("--worker", nargs=2, metavar=("CANDIDATE", "FOLDER"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.worker:
         worker(*options.worker)
         return
     result = {"speed": speed(), "parallel": parallel(), "server": server(), "exactness": exactness()}
-    print(table(result))
+    print(speeds(result["speed"]), end="")
     print("\n" + json.dumps({key: result[key] for key in ("parallel", "server")}, indent=2))
     worst = sorted(result["exactness"].items(), key=lambda item: (-item[1]["max"], -item[1]["mean"]))[:5]
     print(f"\nof {len(result['exactness'])} pictures the five that differ most: {json.dumps(dict(worst), indent=2)}")

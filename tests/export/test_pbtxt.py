@@ -53,6 +53,13 @@ def test_only_the_networks_wait_for_company() -> None:
     assert all(model.batching.max_queue_delay_us > 0 for model in others if isinstance(model, Model))
 
 
+def test_a_queue_without_limits_has_no_policy() -> None:
+    for timeout_ms in (0, 1):
+        step = serving.preprocessing_step(Serving(max_queue_size=0, queue_timeout_ms=timeout_ms))
+        batching = pbtxt.parse(pbtxt.render(step)).dynamic_batching
+        assert batching.HasField("default_queue_policy") == bool(timeout_ms)
+
+
 def test_plans_for_several_gpus_are_a_map() -> None:
     plans = (("8.9", "model_8.9.plan"), ("9.0", "model_9.0.plan"))
     config = pbtxt.parse(pbtxt.render(serving.network(FormatName.TENSORRT, Serving(), plans=plans)))
