@@ -83,7 +83,9 @@ Ensembles = Annotated[
 ]
 RolledBackFormats = Annotated[
     list[FormatName],
-    typer.Option("--format", metavar="|".join(FormatName), help="Of this format; may be repeated.  [default: all]"),
+    typer.Option(
+        "--format", metavar="|".join(FormatName), help="Of this format; may be repeated.  [default: all that have it]"
+    ),
 ]
 ToVersion = Annotated[
     int | None, typer.Option("--to", min=1, metavar="N", help="This version.  [default: the one before]")
@@ -213,8 +215,10 @@ def rollback(
     """Serve the version before; a running server takes it in with `seresnext-client load`."""
     from seresnext_export.rollout import roll_back
 
-    for one in roll_back(repository, formats or FormatName, to):
-        typer.echo(f"{one.model}: version {one.now}, was {one.before}")
+    for one in roll_back(repository, formats, to):
+        typer.echo(
+            f"{one.model}: version {one.now}, " + (f"was {one.before}" if one.now != one.before else "as before")
+        )
 
 
 def _pictures(folder: Path | None) -> tuple[Path, ...]:

@@ -1,6 +1,6 @@
 """Another version of the networks: tried on a server before it serves anybody, and taken back."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -36,7 +36,7 @@ class Smoked:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RolledBack:
-    """A network that serves another version from its next loading on."""
+    """The version that a network serves from its next loading on, and the one before."""
 
     model: str
     before: int
@@ -82,21 +82,25 @@ def encoded(pixels: NDArray[np.uint8]) -> bytes:
     return picture.getvalue()
 
 
-def roll_back(folder: Path, formats: Iterable[FormatName], to: int | None) -> list[RolledBack]:
-    """Make the networks of a repository serve version `to`, or the one before theirs.
+def roll_back(folder: Path, formats: Collection[FormatName], to: int | None) -> list[RolledBack]:
+    """Make the networks of a repository, or those of some formats, serve version `to`, or the one before theirs.
 
     Only config.pbtxt changes, in one step; the version that was served stays. A running server takes it in when the
-    model is loaded again. Raises UnusableRepository where a network has no such version, and changes nothing then.
+    model is loaded again. Raises UnusableRepository where a network that was named has no such version, or where none
+    has, and changes nothing then.
     """
-    changes = []
-    for network in _networks(folder, formats):
+    changes, stays, missing = [], [], []
+    for network in _networks(folder, formats or FormatName):
         before = _version(network)
         others = [version for version in _versions(network) if (version == to if to else version < before)]
-        if not others:
+        if others:
+            changes.append((network, before, max(others)))
+        else:
             there = ", ".join(map(str, _versions(network)))
-            message = f"{network} has no version {to or f'before {before}'} to go back to; there is {there}"
-            raise UnusableRepository(message)
-        changes.append((network, before, max(others)))
+            missing.append(f"{network} has no version {to or f'before {before}'} to go back to; there is {there}")
+            stays.append((network, before, before))
+    if missing and (formats or not changes):
+        raise UnusableRepository("; ".join(missing))
     with repository.staging(folder, lambda: None) as stage:
         for network, _, version in changes:
             config = network / "config.pbtxt"
@@ -104,7 +108,7 @@ def roll_back(folder: Path, formats: Iterable[FormatName], to: int | None) -> li
             staged.write_text(pbtxt.with_version(config.read_text(encoding="utf-8"), version), encoding="utf-8")
             staged.chmod(config.stat().st_mode)
             staged.replace(config)
-    return [RolledBack(model=network.name, before=before, now=now) for network, before, now in changes]
+    return [RolledBack(model=network.name, before=before, now=now) for network, before, now in changes + stays]
 
 
 def _networks(folder: Path, formats: Iterable[FormatName]) -> list[Path]:

@@ -169,6 +169,21 @@ def test_a_rollback_changes_nothing_but_the_version(repository: Path, small_netw
     assert {path: at for path, at in files.items() if path != folder} == with_both
 
 
+def test_a_network_that_has_one_version_stays_where_another_goes_back(repository: Path, small_network: Network) -> None:
+    shutil.copytree(repository / "seresnext101_onnx", repository / "seresnext101_torchscript")
+    build_version(repository, small_network, 2)
+    named = run(
+        "seresnext-export", "rollback", "--repository", repository, "--format", "onnx", "--format", "torchscript"
+    )
+    assert named.returncode == ExitCode.UNUSABLE_INPUT
+    back = run("seresnext-export", "rollback", "--repository", repository)
+    assert back.stdout.splitlines() == [
+        "seresnext101_onnx: version 1, was 2",
+        "seresnext101_torchscript: version 1, as before",
+    ]
+    assert pbtxt.served_version((repository / "seresnext101_onnx" / "config.pbtxt").read_text()) == 1
+
+
 @pytest.mark.parametrize("options", [(), ("--to", "9"), ("--format", "torchscript")])
 def test_a_rollback_to_nothing_changes_nothing(repository: Path, options: tuple[str, ...]) -> None:
     config = repository / "seresnext101_onnx" / "config.pbtxt"
