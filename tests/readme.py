@@ -1,4 +1,4 @@
-"""Whether the README's `--help` texts are those of the commands, and its figures those of the results it names.
+"""Whether the READMEs' `--help` texts are those of the commands, and their figures those of the results they name.
 
 With --write, makes them so.
 """
@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-README = Path(__file__).parents[1] / "README.md"
+ROOT = Path(__file__).parents[1]
 BLOCK = re.compile(r"(?<=^```console\n)\$ (?P<command>\S+(?: \S+)* --help)\n.*?(?=^```$)", re.MULTILINE | re.DOTALL)
 FIGURES = re.compile(r"(<!-- figures: (?P<path>\S+) -->\n).*?(?=<!-- /figures -->)", re.DOTALL)
 HEADING = "| | pictures/s, one at a time | ms | most pictures/s | at a time | ms |\n|---|---:|---:|---:|---:|---:|\n"
@@ -19,7 +19,7 @@ HEADING = "| | pictures/s, one at a time | ms | most pictures/s | at a time | ms
 
 def figures(block: re.Match[str]) -> str:
     """The figures in a file of results, as a table."""
-    found = json.loads((README.parent / block["path"]).read_text())
+    found = json.loads((ROOT / block["path"]).read_text())
     if "measurements" in found:
         return f"{block[1]}{models(found['measurements'])}"
     if "speed" in found:
@@ -77,15 +77,16 @@ def actual(block: re.Match[str]) -> str:
 
 
 def main() -> int:
-    text = README.read_text()
-    wanted = FIGURES.sub(figures, BLOCK.sub(actual, text))
-    if text == wanted:
-        return 0
-    if "--write" in sys.argv:
-        README.write_text(wanted)
-        return 0
-    print("README.md has other --help texts or figures than there are: python tests/readme.py --write", file=sys.stderr)
-    return 1
+    for name in ("README.md", "deploy/README.md"):
+        text = (ROOT / name).read_text()
+        wanted = FIGURES.sub(figures, BLOCK.sub(actual, text))
+        if "--write" in sys.argv:
+            (ROOT / name).write_text(wanted)
+        elif text != wanted:
+            hint = "python tests/readme.py --write"
+            print(f"{name} has other --help texts or figures than there are: {hint}", file=sys.stderr)
+            return 1
+    return 0
 
 
 if __name__ == "__main__":

@@ -170,8 +170,8 @@ def _box(width: int, height: int) -> Box:
 def _resize(picture: Image.Image, box: Box) -> Image.Image:
     """Return `box` of a picture, resized to 224 x 224, in RGB."""
     plain = picture.mode in ("RGB", "L") and not picture.has_transparency_data
-    # Pillow's vertical pass is the faster one, so where there is much to average it goes first; of a larger picture
-    # what it saves is less than what the cut costs, which no cache holds.
+    # Where there is much to average Pillow is faster with the vertical pass first, until the cut that this takes costs
+    # more than it saves.
     vertical_first = 2 * CROP <= box[3] - box[1] <= 5 * CROP
     if not plain or vertical_first:
         # Cut out what the filter touches, so that no other pixel is converted.

@@ -89,26 +89,25 @@ def roll_back(folder: Path, formats: Collection[FormatName], to: int | None) -> 
     model is loaded again. Raises UnusableRepository where a network that was named has no such version, or where none
     has, and changes nothing then.
     """
-    changes, stays, missing = [], [], []
+    found, missing = [], []
     for network in _networks(folder, formats or FormatName):
         before = _version(network)
         others = [version for version in _versions(network) if (version == to if to else version < before)]
-        if others:
-            changes.append((network, before, max(others)))
-        else:
+        if not others:
             there = ", ".join(map(str, _versions(network)))
             missing.append(f"{network} has no version {to or f'before {before}'} to go back to; there is {there}")
-            stays.append((network, before, before))
-    if missing and (formats or not changes):
+        found.append((network, before, max(others, default=before)))
+    if missing and (formats or len(missing) == len(found)):
         raise UnusableRepository("; ".join(missing))
     with repository.staging(folder, lambda: None) as stage:
-        for network, _, version in changes:
-            config = network / "config.pbtxt"
-            staged = stage / config.name
-            staged.write_text(pbtxt.with_version(config.read_text(encoding="utf-8"), version), encoding="utf-8")
-            staged.chmod(config.stat().st_mode)
-            staged.replace(config)
-    return [RolledBack(model=network.name, before=before, now=now) for network, before, now in changes + stays]
+        for network, before, version in found:
+            if version != before:
+                config = network / "config.pbtxt"
+                staged = stage / config.name
+                staged.write_text(pbtxt.with_version(config.read_text(encoding="utf-8"), version), encoding="utf-8")
+                staged.chmod(config.stat().st_mode)
+                staged.replace(config)
+    return [RolledBack(model=network.name, before=before, now=now) for network, before, now in found]
 
 
 def _networks(folder: Path, formats: Iterable[FormatName]) -> list[Path]:

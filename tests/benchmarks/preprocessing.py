@@ -17,17 +17,19 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from functools import cache
+from io import BytesIO
 from itertools import cycle
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import IO, Any
 
 import numpy as np
+from PIL import Image
 from tests import pictures
 from tests.readme import speeds
 from tests.reference import reference
 
-from seresnext_client.preprocessing import preprocess
+from seresnext_client.preprocessing import BILINEAR, CROP, _box, preprocess
 from seresnext_export import photographs
 from seresnext_server.installation import ALLOCATOR
 
@@ -56,11 +58,26 @@ def peer(image: bytes) -> Any:
     return resized[0, :, top : top + 224, left : left + 224].permute(1, 2, 0).contiguous().numpy()
 
 
+def decoded(image: bytes) -> Image.Image:
+    """What no way through Pillow can do without."""
+    picture = Image.open(BytesIO(image))
+    picture.load()
+    return picture
+
+
+def decoded_and_resized(image: bytes) -> Image.Image:
+    """The same and the one resize, in Pillow's order and nothing around it: what ours is to come near."""
+    picture = decoded(image)
+    return picture.resize((CROP, CROP), BILINEAR, box=_box(*picture.size))
+
+
 CANDIDATES: dict[str, tuple[Callable[[bytes], Any], dict[str, str]]] = {
     "reference": (reference, {}),
     "reference, our allocator": (reference, ALLOCATOR),
     "ours, default allocator": (preprocess, {}),
     "ours": (preprocess, ALLOCATOR),
+    "Pillow's decoding alone": (decoded, ALLOCATOR),
+    "Pillow's decoding and one resize alone": (decoded_and_resized, ALLOCATOR),
     "simplejpeg + torch": (peer, ALLOCATOR),
 }
 if SIMD := os.environ.get("PILLOW_SIMD"):  # a folder: pip install --target FOLDER --no-deps pillow-simd, as the image

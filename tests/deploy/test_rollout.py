@@ -178,8 +178,8 @@ def test_a_network_that_has_one_version_stays_where_another_goes_back(repository
     assert named.returncode == ExitCode.UNUSABLE_INPUT
     back = run("seresnext-export", "rollback", "--repository", repository)
     assert back.stdout.splitlines() == [
-        "seresnext101_onnx: version 1, was 2",
         "seresnext101_torchscript: version 1, as before",
+        "seresnext101_onnx: version 1, was 2",
     ]
     assert pbtxt.served_version((repository / "seresnext101_onnx" / "config.pbtxt").read_text()) == 1
 
