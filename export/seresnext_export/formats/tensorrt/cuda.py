@@ -1,4 +1,4 @@
-"""The GPU of this machine, and memory on it: NVIDIA's own bindings of the CUDA runtime (cuda-bindings)."""
+"""The GPU of this machine and memory on it, through NVIDIA's bindings of the CUDA runtime (cuda-bindings)."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -9,7 +9,8 @@ import numpy as np
 from cuda.bindings import runtime as cuda
 from numpy.typing import NDArray
 
-from seresnext_export.errors import ExportFailed, MissingPrerequisite
+from seresnext_client.errors import MissingPrerequisite
+from seresnext_export.errors import ExportFailed
 
 TO_DEVICE = cuda.cudaMemcpyKind.cudaMemcpyHostToDevice
 TO_HOST = cuda.cudaMemcpyKind.cudaMemcpyDeviceToHost
@@ -17,20 +18,18 @@ TO_HOST = cuda.cudaMemcpyKind.cudaMemcpyDeviceToHost
 
 @dataclass(frozen=True, slots=True)
 class Gpu:
-    """A kind of GPU: an engine runs on no other."""
+    """A kind of GPU."""
 
     name: str
     compute_capability: str  # "9.0"
 
 
 def current() -> Gpu:
-    """Return the GPU that CUDA takes first; raises MissingPrerequisite where there is none."""
+    """Return the first GPU of CUDA; raises MissingPrerequisite where there is none."""
     error, count = cuda.cudaGetDeviceCount()
     if error != cuda.cudaError_t.cudaSuccess or not count:
         reason = f" ({error.name})" if error != cuda.cudaError_t.cudaSuccess else ""
-        message = (
-            f"no GPU{reason}: an engine is built where it will run, on a machine with an NVIDIA GPU and its driver"
-        )
+        message = f"no GPU{reason}: an engine is built on the kind of GPU that will serve it, with an NVIDIA driver"
         raise MissingPrerequisite(message)
     properties = _call(cuda.cudaGetDeviceProperties, 0)
     return Gpu(properties.name.decode().rstrip("\0"), f"{properties.major}.{properties.minor}")
@@ -43,7 +42,7 @@ class Stream:
         self.handle = int(_call(cuda.cudaStreamCreate))
 
     def wait(self) -> None:
-        """Wait until all of it is done."""
+        """Wait until all work in the queue is done."""
         _call(cuda.cudaStreamSynchronize, self.handle)
 
 
@@ -66,14 +65,15 @@ def allocated(size: int) -> Iterator[int]:
 
 
 def fetched(address: int, shape: tuple[int, ...]) -> NDArray[np.float32]:
-    """Return the FP32 numbers that lie at an address of the GPU."""
+    """Return a copy of the FP32 array of `shape` at an address of the GPU."""
     array = np.empty(shape, np.float32)
     _call(cuda.cudaMemcpy, array.ctypes.data, address, array.nbytes, TO_HOST)
     return array
 
 
 def _call(function: Callable[..., Any], *arguments: Any) -> Any:
-    error, *found = function(*arguments)
+    """Call a function of the CUDA runtime and return its result; raises ExportFailed for an error code."""
+    error, *results = function(*arguments)
     if error != cuda.cudaError_t.cudaSuccess:
         raise ExportFailed(f"{function.__name__} failed: {error.name}")
-    return found[0] if found else None
+    return results[0] if results else None

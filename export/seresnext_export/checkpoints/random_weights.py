@@ -1,28 +1,28 @@
 """Weights for demonstrations and tests: random, reproducible, and conditioned like trained ones.
 
-PyTorch's default initialisation explodes through 33 residual blocks: logits near 1e3, every softmax 1.0, infinities in
-FP16. Comparing anything with it proves nothing. Here batch norms stay near the identity, the residual branches are
-damped, and the classifier is fitted to a few photographs: they get different classes, logits with a standard deviation
-of 3, and a mirrored picture or one moved by a pixel shows in them.
+With PyTorch's default initialization, activations explode through 33 residual blocks: logits near 1e3, every softmax
+1.0, infinities in FP16, and a comparison of such outputs shows nothing. Here batch norms stay near the identity, the
+residual branches are damped, and the classifier is fitted to a few images: they get different classes, logits with a
+standard deviation of 3, and mirroring an image, or moving it by a pixel, changes them.
 """
 
 import torch
 from torch import Tensor, nn
 
-from seresnext_export import photographs
+from seresnext_export import sample_images
 from seresnext_export.network import SE_RESNEXT101_32X4D, Architecture, Deployable, Network
-from seresnext_export.photographs import Pixels
+from seresnext_export.sample_images import Pixels
 
 SEED = 20_06
 DAMPING = 0.15  # of the last batch norm in each residual branch
-SHIFT = 0.02  # of means and biases: enough for a mistake in folding them to show, too little to drown the picture
+SHIFT = 0.02  # of means and biases: a mistake in folding them shows, and the image still decides the outputs
 LOGITS_STD = 3.0
 
 
 def random_network(
     seed: int = SEED, architecture: Architecture = SE_RESNEXT101_32X4D, pixels: Pixels | None = None
 ) -> Network:
-    """Return an evaluation-mode network whose weights depend on `seed`, and on the photographs it is fitted to."""
+    """Return an evaluation-mode network whose weights depend on `seed`, and on the `pixels` that it is fitted to."""
     network = Network(architecture).eval()
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
@@ -34,7 +34,7 @@ def random_network(
                 nn.init.zeros_(module.bias)
             elif isinstance(module, nn.BatchNorm2d):
                 _near_identity(module, generator, scale=DAMPING if name.endswith("bn3") else 1.0)
-        _fit_classifier(network, photographs.read(photographs.shipped()) if pixels is None else pixels)
+        _fit_classifier(network, sample_images.read(sample_images.bundled()) if pixels is None else pixels)
     return network
 
 
@@ -47,16 +47,16 @@ def _near_identity(norm: nn.BatchNorm2d, generator: torch.Generator, *, scale: f
 
 
 def _fit_classifier(network: Network, pixels: Pixels) -> None:
-    """Have the classifier see what tells `pixels` apart, and give their logits the spread of a trained network's.
+    """Fit the classifier to what distinguishes `pixels`, and give their logits the spread of a trained network's.
 
-    The mean of their features, which is most of each, is taken out of the weights rather than out of the bias: logits
+    The mean of their features, which is most of each, is removed from the weights rather than from the bias: logits
     would otherwise be small differences of large numbers, and FP16 would look worse than it is on trained weights.
     """
-    features = torch.cat([network.features(_normalised(chunk)) for chunk in torch.split(torch.from_numpy(pixels), 8)])
+    features = torch.cat([network.features(_normalized(chunk)) for chunk in torch.split(torch.from_numpy(pixels), 8)])
     weight, mean = network.fc.weight, features.mean(0)
     weight.sub_(torch.outer(weight @ mean, mean) / (mean @ mean))
     weight.mul_(LOGITS_STD / (features @ weight.T).std())
 
 
-def _normalised(pixels: Tensor) -> Tensor:
-    return Deployable(nn.Identity()).normalise(pixels)
+def _normalized(pixels: Tensor) -> Tensor:
+    return Deployable(nn.Identity()).normalize(pixels)
