@@ -1,6 +1,6 @@
 #!/bin/sh
-# Measures a server from NVIDIA's SDK image, which has perf_analyzer; the arguments are those of the command.
+# Measures a server from NVIDIA's SDK container image, which has perf_analyzer; the arguments are those of the command.
 set -eu
-python3 -m pip install --quiet --disable-pip-version-check --break-system-packages '.[report]'
+deploy/pip_install.sh '.[report]'
 key=$(cat /run/secrets/admin_key)
-exec seresnext-client benchmark --header "triton-grpc-protocol-admin-key:$key" "$@"
+exec seresnext-client benchmark --header "admin-key:$key" --header "triton-grpc-protocol-admin-key:$key" "$@"

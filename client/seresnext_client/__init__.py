@@ -1,4 +1,6 @@
-"""Classify pictures with SE-ResNeXt101-32x4d on a Triton Inference Server.
+"""Classify images with SE-ResNeXt101-32x4d on a Triton Inference Server.
+
+from pathlib import Path
 
 from seresnext_client import Classifier, connect
 
@@ -10,19 +12,25 @@ with Classifier(connect("localhost:8001")) as classifier:
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+# Not lazily: the module has the function's name, and would take its place in the package when it is imported later.
+from seresnext_client.connect import connect
+
 if TYPE_CHECKING:
-    from seresnext_client.classifier import Classifier, Preprocess, connect
-    from seresnext_client.errors import SeresnextClientError
-    from seresnext_client.pictures import Source, sources
-    from seresnext_client.prediction import Prediction, Result
+    from seresnext_client.classifier import Classifier, Preprocess
+    from seresnext_client.errors import SeresnextClientError, SeresnextError
+    from seresnext_client.images import Source, sources
+    from seresnext_client.prediction import Classification, Failure, Prediction, Result
     from seresnext_client.transports.base import Timeouts, Tls, WireProtocol
 
 __all__ = [
+    "Classification",
     "Classifier",
+    "Failure",
     "Prediction",
     "Preprocess",
     "Result",
     "SeresnextClientError",
+    "SeresnextError",
     "Source",
     "Timeouts",
     "Tls",
@@ -31,19 +39,27 @@ __all__ = [
     "sources",
 ]
 
-HOMES = {
-    "classifier": ("Classifier", "Preprocess", "connect"),
-    "errors": ("SeresnextClientError",),
-    "prediction": ("Prediction", "Result"),
-    "pictures": ("Source", "sources"),
-    "transports.base": ("Timeouts", "Tls", "WireProtocol"),
+# The builder and the server import this package for its contract, and need none of these modules' libraries.
+_LAZY_IMPORTS = {
+    "Classification": "prediction",
+    "Classifier": "classifier",
+    "Failure": "prediction",
+    "Prediction": "prediction",
+    "Preprocess": "classifier",
+    "Result": "prediction",
+    "SeresnextClientError": "errors",
+    "SeresnextError": "errors",
+    "Source": "images",
+    "Timeouts": "transports.base",
+    "Tls": "transports.base",
+    "WireProtocol": "transports.base",
+    "sources": "images",
 }
 
 
 def __getattr__(name: str) -> Any:
-    """Import what is asked for: the preprocessing step imports this package, and needs none of it."""
-    for home, names in HOMES.items():
-        if name in names:
-            return getattr(import_module(f"{__name__}.{home}"), name)
-    message = f"module {__name__!r} has no attribute {name!r}"
-    raise AttributeError(message)
+    """Import a public name when it is first used."""
+    if name not in _LAZY_IMPORTS:
+        message = f"module {__name__!r} has no attribute {name!r}"
+        raise AttributeError(message)
+    return getattr(import_module(f"{__name__}.{_LAZY_IMPORTS[name]}"), name)

@@ -1,276 +1,390 @@
 """`seresnext-client`: the command line of the client."""
 
-import gc
-import json
+import logging
 import sys
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict
-from enum import StrEnum
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
+from dataclasses import asdict, replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
-from seresnext_client.classifier import BATCH_SIZE, CONCURRENCY, RETRIES, Classifier, Preprocess, address
-from seresnext_client.commands import ErrorGroup, PanelCommand
-from seresnext_client.connection import connected
+from seresnext_client.bulk import ResultFile, Shard
+from seresnext_client.classifier import (
+    BATCH_SIZE,
+    CONCURRENCY,
+    MAX_BATCH_SIZE,
+    MAX_CONCURRENCY,
+    RETRIES,
+    Classifier,
+    Preprocess,
+    ready_models,
+    require_ready,
+)
+from seresnext_client.command_line import Command, CommandGroup, OutputFormat
+from seresnext_client.connection_options import ServerOptions, connected, with_server_options
+from seresnext_client.contract import CLASSES, ENSEMBLES
+from seresnext_client.described_model import Recipe, Resize, Scaling
 from seresnext_client.errors import ExitCode
-from seresnext_client.output import Output, write
-from seresnext_client.pictures import listed, sources
-from seresnext_client.prediction import Result
-from seresnext_client.progress import tracked
-from seresnext_client.transports.base import Transport, WireProtocol
+from seresnext_client.images import Source, listed, sources
+from seresnext_client.output import ResultFormat, ResultWriter
+from seresnext_client.prediction import Failure, Result
+from seresnext_client.progress import RichProgress
+from seresnext_client.table import terminal_width
+from seresnext_client.text import json_text, printable
+from seresnext_client.transports.base import MAX_TIMEOUT_S, Connection, WireProtocol
+from seresnext_client.waiting import wait_until
 
-gc.set_threshold(50_000)  # what is still to be imported stays: looking through it costs a tenth of a short command
-VARIABLES = "Options can be set in the environment too: SERESNEXT_BATCH_SIZE=16."
+if TYPE_CHECKING:
+    from seresnext_client.benchmark.sweep import Target
+    from seresnext_client.contact_sheet import ContactSheet
 
+ENVIRONMENT_HELP = "Options can be set in the environment too: SERESNEXT_{}."
+REQUEST_HELP, SERVER_HELP = ENVIRONMENT_HELP.format("BATCH_SIZE=16"), ENVIRONMENT_HELP.format("TIMEOUT=10")
 
-class Form(StrEnum):
-    """The forms in which a single finding is printed."""
+MAX_LOAD = 10_000  # requests in flight or per second of a benchmark
+MAX_INTERVAL_MS = 3_600_000
 
-    TABLE = "table"
-    JSON = "json"
+logger = logging.getLogger(__name__)
 
-
-app = typer.Typer(cls=ErrorGroup, no_args_is_help=True, add_completion=False, rich_markup_mode=None)
-command = partial(app.command, cls=PanelCommand, context_settings={"auto_envvar_prefix": "SERESNEXT"}, epilog=VARIABLES)
+app = typer.Typer(cls=CommandGroup, no_args_is_help=True, rich_markup_mode=None)
+command = partial(app.command, cls=Command, context_settings={"auto_envvar_prefix": "SERESNEXT"})
 option = partial(typer.Option, show_envvar=False)
 request_option = partial(option, rich_help_panel="Requests")
 
 Images = Annotated[list[str] | None, typer.Argument(metavar="IMAGE", help="Files, folders, globs, URLs, - for stdin.")]
-FromFile = Annotated[Path | None, option(metavar="FILE", help="Also take what FILE names, one a line.")]
-Top = Annotated[int, option(min=1, max=1000, metavar="N", help="Classes for each picture.")]
-OutputOption = Annotated[Output, option(help="How to print the results.")]
-FormOption = Annotated[Form, option("--output", allow_from_autoenv=False, help="How to print it.")]
-SavePlot = Annotated[Path | None, option(metavar="FILE", help="Draw the pictures with their classes: FILE.png.")]
-
-ModelName = Annotated[str | None, request_option(metavar="NAME", help="Default: the best that is ready.")]
-ModelVersion = Annotated[str, request_option(metavar="N", help="Default: the latest that is served.")]
-PreprocessOption = Annotated[Preprocess, request_option(help="Where pictures are decoded; client: for bare networks.")]
-BatchSize = Annotated[int, request_option(min=1, metavar="N", help="Pictures in a request.")]
-Concurrency = Annotated[int, request_option(min=1, metavar="N", help="Requests at a time.")]
-Retries = Annotated[int, request_option(min=0, max=10, metavar="N", help="Of a request that may be repeated.")]
-
-Folder = Annotated[Path, typer.Argument(metavar="DIR", help="Pictures in folders named by WordNet id, or flat.")]
-GroundTruth = Annotated[
-    Path | None, option(metavar="FILE", help="Of a flat folder, a line each: NAME CLASS, or CLASS.")
+FromFile = Annotated[
+    Path | None, option(metavar="FILE", help="Also classify the images that FILE names, one per line.")
 ]
-Models = Annotated[list[str], request_option("--model", metavar="NAME", help="To compare several, repeat it.")]
-Limit = Annotated[int | None, option(min=1, metavar="N", help="Take N pictures, evenly spread.")]
-FailUnder = Annotated[float | None, option(min=0, max=100, metavar="PERCENT", help="Exit 5 if top-1 is below.")]
+Top = Annotated[int, option(min=1, max=CLASSES, metavar="N", help="Classes per image.")]
+ResultOutput = Annotated[ResultFormat, option("--output", help="Format of the results.")]
+Output = Annotated[OutputFormat, option("--output", allow_from_autoenv=False, help="Format of the output.")]
+ContactSheetFile = Annotated[
+    Path | None, option("--contact-sheet", metavar="FILE", help="Draw the images and their classes into FILE.png.")
+]
 
-Results = Annotated[Path, option(metavar="DIR", help="Where the report goes, and all that is raw.")]
-Protocols = Annotated[list[WireProtocol], option("--wire", help="Protocols to measure; default: the server's below.")]
-BatchSizes = Annotated[list[int], option("--batch-size", min=1, metavar="N", help="Pictures in a request; repeatable.")]
+Wait = Annotated[
+    float,
+    option(
+        min=0,
+        max=MAX_TIMEOUT_S,
+        metavar="SECONDS",
+        rich_help_panel="Server",
+        help="Wait at most this long until a starting server is ready.",
+    ),
+]
+
+ShardOption = Annotated[
+    str | None,
+    request_option("--shard", metavar="I/N", help="Only the images of process I (from 0) of N, by name."),
+]
+Resume = Annotated[
+    Path | None,
+    option("--resume", metavar="FILE", help="Append to FILE and skip the images that it has (--output jsonl)."),
+]
+
+ModelName = Annotated[str | None, request_option("--model", metavar="NAME", help="Default: the fastest that is ready.")]
+ModelVersion = Annotated[str, request_option(metavar="N", help="Default: the latest that is served.")]
+PreprocessOption = Annotated[
+    Preprocess,
+    request_option("--preprocess", help="Where images are decoded; client: for a network without an ensemble."),
+]
+BatchSize = Annotated[int, request_option(min=1, max=MAX_BATCH_SIZE, metavar="N", help="Images per request.")]
+Concurrency = Annotated[int, request_option(min=1, max=MAX_CONCURRENCY, metavar="N", help="Requests in flight.")]
+Retries = Annotated[
+    int,
+    request_option(min=0, max=10, metavar="N", help="Repetitions of a request that the server cannot answer for now."),
+]
+
+other_option = partial(option, rich_help_panel="Other models")
+ScalingOption = Annotated[Scaling, other_option("--scaling", help="How pixels become the numbers of a float input.")]
+ResizeOption = Annotated[Resize, other_option("--resize", help="How images are brought to the model's size.")]
+LabelsOption = Annotated[
+    str | None,
+    other_option("--labels", metavar="imagenet|FILE", help="Labels where the server has none, a line for each class."),
+]
+
+LabeledFolder = Annotated[
+    Path, typer.Argument(metavar="DIR", help="Images in folders named by WordNet id, or a flat folder.")
+]
+GroundTruth = Annotated[
+    Path | None, option(metavar="FILE", help="Classes of a flat folder, a line per image: NAME CLASS, or CLASS.")
+]
+Models = Annotated[list[str], request_option("--model", metavar="NAME", help="Model to use; repeatable.")]
+Limit = Annotated[int | None, option(min=1, metavar="N", help="Use N images, evenly spread.")]
+FailUnder = Annotated[
+    float | None, option(min=0, max=100, metavar="PERCENT", help="Exit with 5 if the top-1 accuracy is lower.")
+]
+
+LoadedModel = Annotated[
+    str | None, typer.Argument(metavar="MODEL", help="Default: every ensemble of this project that is ready.")
+]
+
+ResultsFolder = Annotated[Path, option(metavar="DIR", help="Folder of the report and of the raw files.")]
+Protocols = Annotated[
+    list[WireProtocol],
+    option(
+        "--protocol",
+        metavar="<grpc|http>",
+        rich_help_panel="Server",
+        help="Repeatable. Default: as the address says, or gRPC.",
+    ),
+]
+BatchSizes = Annotated[
+    list[int], option("--batch-size", min=1, max=MAX_BATCH_SIZE, metavar="N", help="Images per request; repeatable.")
+]
 Concurrencies = Annotated[
-    list[int], option("--concurrency", min=1, metavar="N", help="Requests at a time; repeatable.")
+    list[int], option("--concurrency", min=1, max=MAX_LOAD, metavar="N", help="Requests in flight; repeatable.")
 ]
 Rates = Annotated[
-    list[int], option("--rate", min=1, metavar="N", help="Instead: requests a second (Poisson); repeatable.")
+    list[int],
+    option(
+        "--rate", min=1, max=MAX_LOAD, metavar="N", help="Requests per second at random times, instead; repeatable."
+    ),
 ]
-Interval = Annotated[int, option(min=100, metavar="MS", help="One window; three that agree are a figure.")]
-Before = Annotated[Path, typer.Argument(metavar="OLD", help="Results of a benchmark.")]
-After = Annotated[Path, typer.Argument(metavar="NEW", help="Other results.")]
+Interval = Annotated[
+    int, option(min=100, max=MAX_INTERVAL_MS, metavar="MS", help="Length of a window; three that agree make a figure.")
+]
+OldResults = Annotated[Path, typer.Argument(metavar="OLD", help="Results of a benchmark.")]
+NewResults = Annotated[Path, typer.Argument(metavar="NEW", help="Results of a later benchmark.")]
 
 
 @app.callback()
 def main() -> None:
-    """Classify pictures with SE-ResNeXt101-32x4d on a Triton Inference Server."""
+    """Classify images with SE-ResNeXt101-32x4d on a Triton Inference Server."""
 
 
-@command()
+@command(epilog=REQUEST_HELP)
 @connected
 def classify(
-    transport: Transport,
+    connection: Connection,
     images: Images = None,
     from_file: FromFile = None,
     top: Top = 5,
-    output: OutputOption = Output.TABLE,
-    save_plot: SavePlot = None,
+    output: ResultOutput = ResultFormat.TABLE,
+    contact_sheet: ContactSheetFile = None,
     model: ModelName = None,
     model_version: ModelVersion = "",
     preprocess: PreprocessOption = Preprocess.SERVER,
     batch_size: BatchSize = BATCH_SIZE,
     concurrency: Concurrency = CONCURRENCY,
     retries: Retries = RETRIES,
+    scaling: ScalingOption = Scaling.IMAGENET,
+    resize: ResizeOption = Resize.CROP,
+    labels: LabelsOption = None,
+    shard: ShardOption = None,
+    resume: Resume = None,
+    wait: Wait = 0,
 ) -> None:
-    """Print the most likely classes of pictures."""
-    if not images and not from_file:
-        message = "name a picture, or a file of names with --from-file"
-        raise typer.BadParameter(message)
-    classifier = Classifier(transport, model, version=model_version, retries=retries, preprocess=preprocess)
-    title = _warn_of_random_weights(classifier)
-    pictures = sources(chain(images or [], listed(from_file) if from_file else []))
-    count = Failures()
-    with _contact_sheet(save_plot, title) as (read, watch):
-        results = classifier.results(read(pictures), top=top, batch_size=batch_size, concurrency=concurrency)
-        seen = tracked(count.watch(watch(results)), "pictures", quiet=sys.stdout.isatty())
-        write(seen, output)
-    count.end()
+    """Print the most likely classes of images."""
+    wanted = _named_images(images, from_file)
+    wanted = Shard.parse(shard).select(wanted) if shard else wanted
+    if wait:
+        models = [model] if model else preprocess.models
+        wait_until(lambda: ready_models(connection, models), wait, RichProgress())
+    recipe = Recipe(scaling=scaling, resize=resize, labels=labels)
+    classifier = Classifier(
+        connection, model, version=model_version, retries=retries, preprocess=preprocess, recipe=recipe
+    )
+    title = _warn_of_random_weights(connection, classifier.model) or classifier.model
+    with _result_file(resume, output) as file, _contact_sheet(contact_sheet, title) as sheet:
+        remaining = file.remaining(wanted) if file else wanted
+        collected = sheet.collect(remaining) if sheet else remaining
+        results = classifier.results(collected, top=top, batch_size=batch_size, concurrency=concurrency)
+        failed = _write_results(results, output, sheet, file.file if file else None)
+    _exit_if_failed(failed)
 
 
-@command()
+@command(epilog=REQUEST_HELP)
 @connected
 def evaluate(
-    transport: Transport,
-    folder: Folder,
+    connection: Connection,
+    folder: LabeledFolder,
     ground_truth: GroundTruth = None,
     limit: Limit = None,
     fail_under: FailUnder = None,
-    output: FormOption = Form.TABLE,
+    output: Output = OutputFormat.TABLE,
     model: Models = [],  # noqa: B006  (typer copies it)
     model_version: ModelVersion = "",
     preprocess: PreprocessOption = Preprocess.SERVER,
     batch_size: BatchSize = BATCH_SIZE,
     concurrency: Concurrency = CONCURRENCY,
     retries: Retries = RETRIES,
+    scaling: ScalingOption = Scaling.IMAGENET,
+    resize: ResizeOption = Resize.CROP,
+    labels: LabelsOption = None,
 ) -> None:
-    """Measure how well models classify labelled pictures, and how far they agree."""
-    from seresnext_client import evaluation
+    """Measure how well models classify labeled images, and how far they agree."""
+    from seresnext_client import dataset, evaluation
 
-    pictures = evaluation.labelled(folder, ground_truth, limit)
-    new = partial(Classifier, transport, version=model_version, retries=retries, preprocess=preprocess)
-    classifiers = list(map(new, model)) if model else [new()]
+    images = dataset.labeled_images(folder, ground_truth, limit)
+    recipe = Recipe(scaling=scaling, resize=resize, labels=labels)
+    new = partial(Classifier, connection, version=model_version, retries=retries, preprocess=preprocess, recipe=recipe)
+    classifiers = [new(name) for name in model] or [new()]
     for classifier in classifiers:
-        _warn_of_random_weights(classifier)
-    report = evaluation.evaluate(classifiers, pictures, tracked, batch_size=batch_size, concurrency=concurrency)
-    _echo(output, evaluation.lines(report), asdict(report))
+        _warn_of_random_weights(connection, classifier.model)
+    report = evaluation.evaluate(classifiers, images, RichProgress(), batch_size=batch_size, concurrency=concurrency)
+    _print(output, evaluation.lines(report, terminal_width()), report.to_json())
     if fail_under is not None:
-        report.refuse_below(fail_under / 100)
-    if any(one.failed for one in report.models):
-        raise typer.Exit(ExitCode.UNUSABLE_INPUT)
+        report.require_top1(fail_under / 100)
+    _exit_if_failed(report.failed)
 
 
-@command()
+@command(epilog=SERVER_HELP)
 @connected
-def status(transport: Transport, output: FormOption = Form.TABLE) -> None:
-    """Print what a server serves, whose weights, and what it was asked."""
-    from seresnext_client import status as states
+def status(connection: Connection, output: Output = OutputFormat.TABLE, wait: Wait = 0) -> None:
+    """Print what a server serves, where the weights came from, and the statistics of the models."""
+    from seresnext_client import status as server_status
 
-    found = states.status(transport)
-    _echo(output, states.lines(found), asdict(found))
-    if not found.ready:
+    if wait:
+        wait_until(connection.is_server_ready, wait, RichProgress())
+    current = server_status.status(connection)
+    _print(output, server_status.lines(current, terminal_width()), asdict(current))
+    if not current.ready:
         raise typer.Exit(ExitCode.UNREACHABLE)
 
 
-@command()
+@command(epilog=SERVER_HELP)
 @connected
 def labels(
-    transport: Transport,
-    output: FormOption = Form.TABLE,
+    connection: Connection,
+    output: Output = OutputFormat.TABLE,
     model: ModelName = None,
     model_version: ModelVersion = "",
     preprocess: PreprocessOption = Preprocess.SERVER,
+    labels_file: LabelsOption = None,
 ) -> None:
-    """Print the classes that a model serves: index, WordNet id, names."""
-    classes = Classifier(transport, model, version=model_version, preprocess=preprocess).classes()
-    lines = (f"{one.index:>4}  {one.wnid}  {one.label}" for one in classes)
-    _echo(output, lines, [{"index": one.index, "wnid": one.wnid, "label": one.label} for one in classes])
+    """Print the classes of a model: index, WordNet id, names."""
+    recipe = Recipe(labels=labels_file)
+    classes = Classifier(connection, model, version=model_version, preprocess=preprocess, recipe=recipe).classes()
+    lines = (f"{known.index:>4}  {printable(known.wnid)}  {printable(known.label)}" for known in classes)
+    _print(output, lines, [{"index": known.index, "wnid": known.wnid, "label": known.label} for known in classes])
 
 
-@command()
+@command(epilog=SERVER_HELP)
 @connected
-def load(
-    transport: Transport,
-    model: Annotated[str | None, typer.Argument(metavar="MODEL", help="Default: the best that is ready.")] = None,
-) -> None:
-    """Have a server load a model again: another version, another configuration.
+def load(connection: Connection, model: LoadedModel = None) -> None:
+    """Make a server load models again: another version, another configuration.
 
-    What is loaded serves until then. The server has to be in explicit mode, and may want a key (--header).
+    The loaded version serves until then. The server has to run in explicit mode, and may require a key (--header).
     """
-    name = Classifier(transport, model).model
-    transport.load(name)
-    typer.echo(f"{transport.url} has loaded {name}")
+    for name in [model] if model else require_ready(connection, ENSEMBLES):
+        connection.load_model(name)
+        typer.echo(printable(f"{connection.settings.url} has loaded {name}"))
 
 
-@command(name="benchmark")
-@connected
-def measure(
-    transport: Transport,
+@command(epilog=REQUEST_HELP)
+@with_server_options
+def benchmark(
+    server: ServerOptions,
     images: Images = None,
-    results: Results = Path("results"),
+    results: ResultsFolder = Path("results"),
     model: Models = [],  # noqa: B006  (typer copies it)
-    protocols: Protocols = [],  # noqa: B006
-    batch_sizes: BatchSizes = [1],  # noqa: B006
-    concurrencies: Concurrencies = [1, 2, 4, 8, 16],  # noqa: B006
-    rates: Rates = [],  # noqa: B006
+    protocol: Protocols = [],  # noqa: B006
+    batch_size: BatchSizes = [1],  # noqa: B006
+    concurrency: Concurrencies = [1, 2, 4, 8, 16],  # noqa: B006
+    rate: Rates = [],  # noqa: B006
     interval: Interval = 3000,
 ) -> None:
-    """Measure a server with perf_analyzer and real pictures, and write a report."""
-    from seresnext_client.benchmark import run, sweep
-    from seresnext_client.benchmark.answers import answers
+    """Measure a server with perf_analyzer and real images, and write a report."""
+    from seresnext_client.benchmark import run, summary, sweep
 
-    plan = run.Plan(
-        models=tuple(model),
-        protocols=tuple(protocols) or (transport.protocol,),
-        batch_sizes=tuple(batch_sizes),
-        concurrencies=tuple(concurrencies) if not rates else (),
-        rates=tuple(rates),
-        settings=sweep.Settings(interval_ms=interval),
-    )
-    # Of the other protocol the environment says where it is, or Triton's own port does.
-    urls = {protocol: address(None, protocol) for protocol in WireProtocol} | {transport.protocol: transport.url}
-    measured = run.benchmark(transport, urls, sources(images or []), plan, results, _say, tracked)
-    typer.echo("\n".join(answers(measured)))
+    with ExitStack() as stack:
+        target = _benchmark_target(server, protocol, stack)
+        config = run.BenchmarkConfig(
+            models=tuple(model),
+            protocols=tuple(target.servers),
+            batch_sizes=tuple(batch_size),
+            concurrencies=() if rate else tuple(concurrency),
+            rates=tuple(rate),
+            windows=sweep.WindowSettings(interval_ms=interval),
+        )
+        measurements = run.benchmark(target, sources(images or []), config, results, RichProgress())
+    typer.echo("\n".join(map(printable, summary.summarize(measurements))))
     typer.echo(f"report: {results / 'report.html'}")
 
 
 @command()
-def compare(before: Before, after: After) -> None:
-    """Say what changed from one benchmark's results to another's, and what of it is more than noise."""
+def compare(before: OldResults, after: NewResults, output: Output = OutputFormat.TABLE) -> None:
+    """Print the changes from one benchmark's results to another's, and which of them are more than noise."""
     from seresnext_client.benchmark import comparison
 
-    typer.echo("\n".join(comparison.lines(comparison.compare(before, after))))
+    changes = comparison.compare(before, after)
+    _print(output, comparison.lines(changes, terminal_width()), [change.to_json() for change in changes])
 
 
-def _say(text: str) -> None:
-    typer.echo(text, err=True)
+def _named_images(names: list[str] | None, from_file: Path | None) -> Iterator[Source]:
+    if not names and not from_file:
+        message = "name an image, or a file of names with --from-file"
+        raise typer.BadParameter(message)
+    return sources(chain(names or [], listed(from_file) if from_file else []))
 
 
-def _warn_of_random_weights(classifier: Classifier) -> str:
-    """Warn, and return what a picture of the results has to say above them."""
-    if not classifier.weights_are_random():
-        return classifier.model
-    warning = f"{classifier.model} has RANDOM weights: its labels mean nothing"
-    typer.echo(f"warning: {warning}", err=True)
+def _contact_sheet(path: Path | None, title: str) -> "AbstractContextManager[ContactSheet | None]":
+    if path is None:
+        return nullcontext()
+    from seresnext_client.contact_sheet import ContactSheet  # Pillow, which only this needs
+
+    return ContactSheet(path, title)
+
+
+def _result_file(path: Path | None, output: ResultFormat) -> AbstractContextManager[ResultFile | None]:
+    if path is None:
+        return nullcontext()
+    if output is not ResultFormat.JSONL:
+        message = "only results of a line each can be continued: add --output jsonl"
+        raise typer.BadParameter(message, param_hint="--resume")
+    return ResultFile(path)
+
+
+def _write_results(
+    results: Iterable[Result], output: ResultFormat, sheet: "ContactSheet | None", file: TextIO | None
+) -> int:
+    """Write results as they come, to stdout or a file, and add them to the sheet; return how many images failed."""
+    failed = 0
+    progress = RichProgress(quiet=file is None and sys.stdout.isatty())  # the results show how far it is
+    with ResultWriter(output, file) as writer, progress.phase("classifying", unit="images") as phase:
+        for result in results:
+            writer.write(result)
+            phase.advance()
+            if sheet:
+                sheet.add(result)
+            failed += isinstance(result, Failure)
+    return failed
+
+
+def _benchmark_target(server: ServerOptions, protocols: list[WireProtocol], stack: ExitStack) -> "Target":
+    """Return the server to measure; the address in the options is that of the first protocol."""
+    from seresnext_client.benchmark.sweep import Target
+
+    connections: dict[WireProtocol, Connection] = {}
+    wanted: list[WireProtocol] | list[None] = protocols or [None]
+    for protocol in wanted:
+        url = None if connections else server.url
+        connection = stack.enter_context(closing(replace(server, url=url, protocol=protocol).connect()))
+        connections[connection.settings.protocol] = connection
+    servers = {protocol: connection.settings for protocol, connection in connections.items()}
+    return Target(next(iter(connections.values())), servers)
+
+
+def _warn_of_random_weights(connection: Connection, model: str) -> str:
+    """Warn of random weights, and return the warning; an empty text for other weights."""
+    from seresnext_client.status import has_random_weights
+
+    if not has_random_weights(connection, model):
+        return ""
+    warning = f"{model} has RANDOM weights: its labels mean nothing"
+    logger.warning(warning)
     return warning
 
 
-def _echo(form: Form, lines: Iterable[str], record: Any) -> None:
-    typer.echo(json.dumps(record, ensure_ascii=False, indent=2) if form is Form.JSON else "\n".join(lines))
+def _print(output: OutputFormat, lines: Iterable[str], record: Any) -> None:
+    typer.echo(json_text(record, indent=2) if output is OutputFormat.JSON else "\n".join(lines))
 
 
-@contextmanager
-def _contact_sheet(path: Path | None, title: str) -> Iterator[tuple[Callable[..., Any], Callable[..., Any]]]:
-    """Give what sources and results have to pass through to be drawn; what was done is drawn whatever ends it."""
-    if path is None:
-        yield iter, iter
-        return
-    from seresnext_client.contact_sheet import ContactSheet
-
-    sheet = ContactSheet(path, title)
-    try:
-        yield sheet.read, sheet.watch
-    finally:
-        sheet.save()
-
-
-class Failures:
-    """Counts the results that are errors while they pass by."""
-
-    def __init__(self) -> None:
-        self._failed = 0
-
-    def watch(self, results: Iterable[Result]) -> Iterator[Result]:
-        """Yield every result."""
-        for result in results:
-            self._failed += bool(result.error)
-            yield result
-
-    def end(self) -> None:
-        """End the command with the code of unusable input if there was any."""
-        if self._failed:
-            raise typer.Exit(ExitCode.UNUSABLE_INPUT)
+def _exit_if_failed(failed: int) -> None:
+    if failed:
+        raise typer.Exit(ExitCode.INVALID_INPUT)

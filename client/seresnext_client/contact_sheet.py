@@ -1,4 +1,4 @@
-"""A picture of the results: what the network saw of every photograph, and the classes that it found there."""
+"""A sheet that shows results: the pixels of every image, and its classes below them."""
 
 import contextlib
 import os
@@ -6,105 +6,129 @@ from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from textwrap import wrap
+from types import TracebackType
+from typing import Self
 
 from PIL import Image, ImageDraw, ImageFont
 
-from seresnext_client.errors import Unwritable
-from seresnext_client.pictures import Source
-from seresnext_client.prediction import Prediction, Result
-from seresnext_client.preprocessing import CROP, BadPicture, preprocess
+from seresnext_client.contract import CROP
+from seresnext_client.errors import OutputNotWritable
+from seresnext_client.images import Source
+from seresnext_client.prediction import Classification, Failure, Prediction, Result
+from seresnext_client.preprocessing import InvalidImage, preprocess
+from seresnext_client.text import percentage, printable
 
+MAX_THUMBNAILS = 100
 COLUMNS = 4
-ERROR_LINES = 4
-MOST = 100  # pictures that are drawn; a sheet of more nobody reads
+MAX_ERROR_LINES = 4
 WIDTH, MARGIN, LINE = 280, 20, 19  # pixels
 FONT = ImageFont.load_default(14)
 INK, PALE, BAR, ERROR = "#1c1c1c", "#777777", "#b7dfb9", "#b3261e"
 
 
 class ContactSheet:
-    """Keeps what the network sees of each picture that is read, and what became of it, to draw both.
+    """Collects images and their results, and writes the sheet when it is left as a context manager.
 
-    Raises Unwritable, at once where it can.
+    The suffix of `path` chooses the format. Images after the first 100 are only counted. Raises OutputNotWritable, at
+    once for a suffix without a format or a folder that cannot be written to.
     """
 
     def __init__(self, path: Path, title: str) -> None:
         self._path, self._title = path, title
         if path.suffix.lower() not in Image.registered_extensions():
-            raise Unwritable(f"cannot draw {path}: give a name that ends in .png, .jpg, .webp or .pdf")
+            raise OutputNotWritable(f"cannot draw {path}: give a name that ends in .png, .jpg, .webp or .pdf")
         if not os.access(path.parent, os.W_OK):
-            raise Unwritable(f"cannot write {path}: {path.parent} is not a folder that can be written to")
+            raise OutputNotWritable(f"cannot write {path}: {path.parent} is not a folder that can be written to")
         self._thumbnails: dict[int, Image.Image] = {}
         self._results: list[Result] = []
         self._count = 0
 
-    def read(self, sources: Iterable[Source]) -> Iterator[Source]:
-        """Yield the same sources, which leave a thumbnail when they are read."""
-        for number, source in enumerate(sources):
-            yield Source(source.name, partial(self._keep, number, source)) if number < MOST else source
+    def __enter__(self) -> Self:
+        return self
 
-    def watch(self, results: Iterable[Result]) -> Iterator[Result]:
-        """Yield the same results, in the order of their sources."""
-        for result in results:
-            self._count += 1
-            if self._count <= MOST:
-                self._results.append(result)
-            yield result
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.save()
+
+    def collect(self, sources: Iterable[Source]) -> Iterator[Source]:
+        """Yield the same sources; each of the first 100 leaves a thumbnail when it is read."""
+        for position, source in enumerate(sources):
+            if position < MAX_THUMBNAILS:
+                yield Source(source.name, partial(self._read, position, source))
+            else:
+                yield source
+
+    def add(self, result: Result) -> None:
+        """Add the result of the next source, in their order."""
+        self._count += 1
+        if self._count <= MAX_THUMBNAILS:
+            self._results.append(result)
 
     def save(self) -> None:
-        """Write the sheet, in the format that the name ends in."""
+        """Write the sheet; raises OutputNotWritable."""
         try:
             self.draw().save(self._path)
         except (OSError, ValueError) as error:  # a full disk; a sheet too large for the format
-            raise Unwritable(f"cannot write {self._path}: {error}") from error
+            raise OutputNotWritable(f"cannot write {self._path}: {error}") from error
 
     def draw(self) -> Image.Image:
         """Return the sheet."""
-        lines = max((len(result.predictions) for result in self._results), default=0) or 1
+        most_lines = max((len(_predictions(result)) for result in self._results), default=0) or 1
         columns = max(1, min(COLUMNS, len(self._results)))
         rows = -(-len(self._results) // columns)
-        width, height = WIDTH + MARGIN, CROP + (1 + lines) * LINE + 2 * MARGIN
-        head, foot = LINE + MARGIN, LINE + MARGIN if self._count > MOST else 0
-        sheet = Image.new("RGB", (columns * width + MARGIN, head + rows * height + MARGIN + foot), "white")
+        width, height = WIDTH + MARGIN, CROP + (1 + most_lines) * LINE + 2 * MARGIN
+        header = LINE + MARGIN
+        footer = LINE + MARGIN if self._count > MAX_THUMBNAILS else 0
+        sheet = Image.new("RGB", (columns * width + MARGIN, header + rows * height + MARGIN + footer), "white")
         pen = ImageDraw.Draw(sheet)
-        pen.text((MARGIN, MARGIN), _fitted(self._title, columns * width - MARGIN), PALE, FONT)
-        for number, result in enumerate(self._results):
-            row, column = divmod(number, columns)
-            self._cell(sheet, pen, number, result, (MARGIN + column * width, MARGIN + head + row * height))
-        if foot:
-            pen.text((MARGIN, head + rows * height + MARGIN), f"and {self._count - MOST} more", INK, FONT)
+        pen.text((MARGIN, MARGIN), _shortened(self._title, columns * width - MARGIN), PALE, FONT)
+        for position in range(len(self._results)):
+            row, column = divmod(position, columns)
+            self._draw_cell(sheet, pen, position, (MARGIN + column * width, MARGIN + header + row * height))
+        if footer:
+            text = f"and {self._count - MAX_THUMBNAILS} more"
+            pen.text((MARGIN, header + rows * height + MARGIN), text, INK, FONT)
         return sheet
 
-    def _keep(self, number: int, source: Source) -> bytes:
+    def _read(self, position: int, source: Source) -> bytes:
         content = source.read()
-        with contextlib.suppress(BadPicture):  # the server says what is wrong with it
-            self._thumbnails[number] = Image.fromarray(preprocess(content))
+        with contextlib.suppress(InvalidImage):  # the result has the reason
+            self._thumbnails[position] = Image.fromarray(preprocess(content))
         return content
 
-    def _cell(
-        self, sheet: Image.Image, pen: ImageDraw.ImageDraw, number: int, result: Result, corner: tuple[int, int]
-    ) -> None:
+    def _draw_cell(self, sheet: Image.Image, pen: ImageDraw.ImageDraw, position: int, corner: tuple[int, int]) -> None:
         x, y = corner
-        if thumbnail := self._thumbnails.get(number):
+        result = self._results[position]
+        if thumbnail := self._thumbnails.get(position):
             sheet.paste(thumbnail, corner)
         else:
             pen.rectangle((x, y, x + CROP, y + CROP), outline=PALE)
         y += CROP + 6
-        pen.text((x, y), _fitted(Path(result.image).name or result.image, WIDTH), INK, FONT)
-        if result.error:
-            pen.multiline_text((x, y + LINE), "\n".join(wrap(result.error, 40)[:ERROR_LINES]), ERROR, FONT)
-        for one in result.predictions:
+        pen.text((x, y), _shortened(Path(result.image).name or result.image, WIDTH), INK, FONT)
+        if isinstance(result, Failure):
+            pen.multiline_text(
+                (x, y + LINE), "\n".join(wrap(printable(result.reason), 40)[:MAX_ERROR_LINES]), ERROR, FONT
+            )
+        for prediction in _predictions(result):
             y += LINE
-            pen.rectangle((x, y, x + one.probability * WIDTH, y + LINE - 3), BAR)
-            pen.text((x + 2, y), _line(one), INK, FONT)
+            filled = min(1.0, max(0.0, prediction.probability))
+            pen.rectangle((x, y, x + filled * WIDTH, y + LINE - 3), BAR)
+            pen.text((x + 2, y), _caption(prediction), INK, FONT)
 
 
-def _line(one: Prediction) -> str:
-    return _fitted(f"{one.probability:6.1%}  {one.label or one.wnid or one.index}", WIDTH - 4)
+def _predictions(result: Result) -> tuple[Prediction, ...]:
+    return result.predictions if isinstance(result, Classification) else ()
 
 
-def _fitted(text: str, width: int) -> str:
-    """Return as much of a text as fits."""
+def _caption(prediction: Prediction) -> str:
+    name = prediction.label or prediction.wnid or prediction.index
+    return _shortened(f"{percentage(prediction.probability)}  {name}", WIDTH - 4)
+
+
+def _shortened(text: str, width: int) -> str:
+    """Return as much of a text as fits into `width` pixels, on one line."""
+    text = printable(text[:width])
     if FONT.getlength(text) <= width:
         return text
     while text and FONT.getlength(text + "…") > width:

@@ -1,20 +1,24 @@
-"""What can go wrong, and the exit code each failure ends a command with.
+"""What can go wrong, and the exit code that each failure ends a command with.
 
 SeresnextError                  the base that every command line catches
+├── MissingPrerequisite         an extra, a GPU or a program that the work needs is not there   4
 └── SeresnextClientError
-    ├── UnusableImage           a picture that cannot be read or decoded            3
-    ├── UnusableDataset         labelled pictures without labels, or without pictures   3
-    ├── Unwritable              a file of results that cannot be written            2
-    ├── LessAccurate            a model that knows less than was asked for          5
-    ├── BenchmarkFailed         perf_analyzer could not measure                     5
-    ├── MissingExtra            an optional package or program is not installed     4
-    ├── ServerUnreachable       no connection, not ready, TLS                       6
-    │   ├── ModelNotReady       the server is there, no model of ours is ready      6
-    │   └── ServerTooSlow       no answer in time                                   6
-    └── ServerRefused           the server answered no                              7
-        ├── ModelMissing        it does not have the model                          7
-        ├── ServerOverloaded    its queue is full, or it is going down              7
-        └── InvalidPictures     it says what is wrong with the request              7
+    ├── InvalidOption           an option that cannot be used as it is                          2
+    ├── ImageError              an image that cannot be read, decoded or accepted               3
+    ├── InvalidDataset          labeled images, or labels, that cannot be used                  3
+    ├── InvalidResults          a folder that holds no results of a benchmark                   3
+    ├── OutputNotWritable       a file of results that cannot be written                        2
+    ├── AccuracyBelowThreshold  a model that is less accurate than was asked for                5
+    ├── BenchmarkFailed         perf_analyzer could not measure                                 5
+    ├── ServerUnreachable       no connection, not ready, TLS                                   6
+    │   ├── ModelNotReady       the server runs, none of our models is ready                    6
+    │   └── ServerTimeout       no answer in time                                               6
+    └── ServerRefused           the server refused the request                                  7
+        ├── ModelNotFound       it does not have the model                                      7
+        ├── ModelMismatch       it takes another input, or is no image classifier           7
+        ├── InvalidAnswer       what it answered is not the answer of an image classifier   7
+        ├── ServerOverloaded    its queue is full, or it is shutting down                       7
+        └── InvalidImageBatch   it names invalid images of the request                          7
 """
 
 from enum import IntEnum
@@ -24,89 +28,108 @@ from typing import ClassVar
 class ExitCode(IntEnum):
     """The exit codes of every command of the project; 6 and 7 outrank 3."""
 
-    DONE = 0
     BUG = 1
     USAGE = 2
-    UNUSABLE_INPUT = 3
+    INVALID_INPUT = 3
     MISSING = 4
-    EXPORT_FAILED = 5
+    CHECK_FAILED = 5
     UNREACHABLE = 6
     REFUSED = 7
 
 
 class SeresnextError(Exception):
-    """A failure that a user can mend; its text says what, where and what to do."""
+    """A failure that a user can fix; its text says what happened, where, and how to fix it."""
 
     exit_code: ClassVar[ExitCode] = ExitCode.BUG
+
+
+class MissingPrerequisite(SeresnextError):
+    """An optional package, a program, a shared library or a GPU that the work needs is not there."""
+
+    exit_code = ExitCode.MISSING
 
 
 class SeresnextClientError(SeresnextError):
     """A failure of the client."""
 
 
-class UnusableImage(SeresnextClientError):
-    """A picture that cannot be read, decoded or accepted."""
+class InvalidOption(SeresnextClientError):
+    """An option, or an argument of a function, that cannot be used as it is."""
 
-    exit_code = ExitCode.UNUSABLE_INPUT
-
-
-class UnusableDataset(SeresnextClientError):
-    """Labelled pictures whose labels, or that themselves, cannot be used."""
-
-    exit_code = ExitCode.UNUSABLE_INPUT
+    exit_code = ExitCode.USAGE
 
 
-class Unwritable(SeresnextClientError):
+class ImageError(SeresnextClientError):
+    """An image that cannot be read, decoded or accepted."""
+
+    exit_code = ExitCode.INVALID_INPUT
+
+
+class InvalidDataset(SeresnextClientError):
+    """Labeled images that cannot be used, or whose labels cannot."""
+
+    exit_code = ExitCode.INVALID_INPUT
+
+
+class InvalidResults(SeresnextClientError):
+    """A folder that holds no results of a benchmark, or results that cannot be compared."""
+
+    exit_code = ExitCode.INVALID_INPUT
+
+
+class OutputNotWritable(SeresnextClientError):
     """A file of results that cannot be written."""
 
     exit_code = ExitCode.USAGE
 
 
-class LessAccurate(SeresnextClientError):
-    """A model that classifies fewer pictures rightly than was asked for."""
+class AccuracyBelowThreshold(SeresnextClientError):
+    """A model that classifies a smaller share of images correctly than was asked for."""
 
-    exit_code = ExitCode.EXPORT_FAILED
+    exit_code = ExitCode.CHECK_FAILED
 
 
 class BenchmarkFailed(SeresnextClientError):
-    """The program that measures could not."""
+    """perf_analyzer could not measure."""
 
-    exit_code = ExitCode.EXPORT_FAILED
-
-
-class MissingExtra(SeresnextClientError):
-    """An optional package or program is not installed."""
-
-    exit_code = ExitCode.MISSING
+    exit_code = ExitCode.CHECK_FAILED
 
 
 class ServerUnreachable(SeresnextClientError):
-    """No server answers there, it is not ready, or it is too slow."""
+    """No server answers at the address, it is not ready, or it is too slow."""
 
     exit_code = ExitCode.UNREACHABLE
 
 
 class ServerRefused(SeresnextClientError):
-    """The server answered, and the answer is no."""
+    """The server refused the request."""
 
     exit_code = ExitCode.REFUSED
 
 
 class ModelNotReady(ServerUnreachable):
-    """The server is there, and no model of ours is ready."""
+    """The server runs, and none of the models that were looked for is ready."""
 
 
-class ServerTooSlow(ServerUnreachable):
+class ServerTimeout(ServerUnreachable):
     """No answer in time."""
 
 
-class ModelMissing(ServerRefused):
+class ModelNotFound(ServerRefused):
     """The server does not have the model."""
 
 
+class ModelMismatch(ServerRefused):
+    """The model takes another input than was sent, or is no image classifier."""
+
+
+class InvalidAnswer(ServerRefused):
+    """The server's answer is not the answer of an image classifier."""
+
+
 class ServerOverloaded(ServerRefused):
-    """The server refuses for now: its queue is full, or it is going down."""
+    """The server refuses for now: its queue is full, or it is shutting down."""
 
 
-class InvalidPictures(ServerRefused):
-    """The server says what is wrong with the pictures of a request."""
+class InvalidImageBatch(ServerRefused):
+    """The server names invalid images of a request."""

@@ -1,28 +1,29 @@
-"""Results as a person, a program or a spreadsheet reads them."""
+"""Writes results for people, programs and spreadsheets."""
 
 import csv
-import json
 import os
 import shutil
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict
 from enum import StrEnum
 from io import StringIO
-from itertools import chain
-from typing import Any, TextIO, assert_never
+from types import TracebackType
+from typing import Any, Self, TextIO, assert_never
 
 import typer
 
-from seresnext_client.prediction import Result
+from seresnext_client.paths import display_name
+from seresnext_client.prediction import Classification, Failure, Prediction, Result
+from seresnext_client.text import cut, json_text, percentage, printable, spreadsheet_cell, width_of
 
 COLUMNS = ("image", "model", "rank", "index", "wnid", "label", "probability", "error")
-BAR = 20
+BAR_CELLS = 20
 EIGHTHS = " ▏▎▍▌▋▊▉"
 
 
-class Output(StrEnum):
-    """The forms in which results are printed; all hold the same facts."""
+class ResultFormat(StrEnum):
+    """The formats in which results are written; all hold the same facts."""
 
     TABLE = "table"
     JSON = "json"
@@ -30,101 +31,134 @@ class Output(StrEnum):
     CSV = "csv"
 
 
-def write(results: Iterable[Result], output: Output, file: TextIO = sys.stdout) -> None:
-    """Write results as they come; what was written is complete, whatever ends it (a JSON list is closed)."""
-    match output:
-        case Output.TABLE:
-            lines = table(
-                results, shutil.get_terminal_size().columns if file.isatty() else None, colours=coloured(file)
-            )
-        case Output.JSON:
-            _write_json(results, file)
-            return
-        case Output.JSONL:
-            lines = (json.dumps(record(result), ensure_ascii=False) for result in results)
-        case Output.CSV:
-            lines = _csv(results)
-        case _:
-            assert_never(output)
-    for line in lines:
-        _write_line(line, file)
+class ResultWriter:
+    """Writes results as they come, each at once; a context manager.
 
+    However it is left, what was written is complete: a JSON list is closed. `file` is stdout unless given.
+    """
 
-def coloured(file: TextIO) -> bool:
-    """Whether a file is a terminal that wants colours (https://no-color.org)."""
-    return file.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    def __init__(self, result_format: ResultFormat, file: TextIO | None = None) -> None:
+        self._format = result_format
+        self._file = file or sys.stdout
+        is_terminal = self._file.isatty()
+        self._table = _Table(shutil.get_terminal_size().columns if is_terminal else None, wants_colors(self._file))
+        self._is_empty = True
+
+    def __enter__(self) -> Self:
+        if self._format is ResultFormat.CSV:
+            self._write_line(csv_row(COLUMNS))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._format is ResultFormat.JSON:
+            self._write_line("[]" if self._is_empty else "]")
+
+    def write(self, result: Result) -> None:
+        """Write a result."""
+        match self._format:
+            case ResultFormat.TABLE:
+                for line in self._table.lines(result):
+                    self._write_line(line)
+            case ResultFormat.JSON:
+                self._write_line(("[" if self._is_empty else ",") + json_text(record(result)))
+            case ResultFormat.JSONL:
+                self._write_line(json_text(record(result)))
+            case ResultFormat.CSV:
+                for row in rows(result):
+                    self._write_line(csv_row(row))
+            case _:
+                assert_never(self._format)
+        self._is_empty = False
+
+    def _write_line(self, line: str) -> None:
+        self._file.write(f"{line}\n")  # in one call: print makes several, and Ctrl-C may come between them
+        self._file.flush()
 
 
 def record(result: Result) -> dict[str, Any]:
     """Return a result as its JSON object."""
-    if result.error:
-        return {"image": result.image, "error": result.error}
-    return {
-        "image": result.image,
-        "model": result.model,
-        "predictions": [asdict(prediction) for prediction in result.predictions],
-    }
+    match result:
+        case Failure(image, _, reason):
+            return {"image": display_name(image), "error": reason}
+        case Classification(image, model, predictions, assumed):
+            return {
+                "image": display_name(image),
+                "model": model,
+                "predictions": [asdict(prediction) for prediction in predictions],
+            } | ({} if assumed is None else {"assumed": _without_none(asdict(assumed))})
+        case _:
+            assert_never(result)
+
+
+def _without_none(record: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in record.items() if value is not None}
 
 
 def rows(result: Result) -> Iterator[tuple[Any, ...]]:
-    """Yield a result as the rows of a CSV: one for each prediction, or one for the error."""
-    if result.error:
-        yield (result.image, result.model, "", "", "", "", "", result.error)
-    for one in result.predictions:
-        yield (result.image, result.model, one.rank, one.index, one.wnid, one.label, one.probability, "")
+    """Yield a result as rows of a CSV: one for each prediction, or one for the failure."""
+    match result:
+        case Failure(image, model, reason):
+            yield (display_name(image), model, "", "", "", "", "", reason)
+        case Classification(image, model, predictions):
+            for prediction in predictions:
+                yield (
+                    display_name(image),
+                    model,
+                    prediction.rank,
+                    prediction.index,
+                    prediction.wnid,
+                    prediction.label,
+                    prediction.probability,
+                    "",
+                )
+        case _:
+            assert_never(result)
 
 
-def _csv(results: Iterable[Result]) -> Iterator[str]:
+def csv_row(cells: tuple[Any, ...]) -> str:
+    """Return a row of a CSV without the end of the line, safe to open in a spreadsheet."""
     buffer = StringIO()
-    writer = csv.writer(buffer, lineterminator="")
-    for row in chain([COLUMNS], chain.from_iterable(map(rows, results))):
-        writer.writerow(row)
-        yield buffer.getvalue()
-        buffer.seek(0)
-        buffer.truncate()
+    csv.writer(buffer, lineterminator="").writerow(map(spreadsheet_cell, cells))
+    return buffer.getvalue()
 
 
-def _write_json(results: Iterable[Result], file: TextIO) -> None:
-    opening = "["
-    try:
-        for result in results:
-            _write_line(opening + json.dumps(record(result), ensure_ascii=False), file)
-            opening = ","
-    finally:
-        _write_line("]" if opening == "," else "[]", file)
-
-
-def _write_line(line: str, file: TextIO) -> None:
-    file.write(f"{line}\n")  # at once: print writes in parts, and Ctrl-C may come between them
-    file.flush()
-
-
-def table(results: Iterable[Result], width: int | None = None, *, colours: bool = False) -> Iterator[str]:
-    """Yield the lines that a person reads: each picture's name, and a line for each of its classes."""
-
-    def paint(text: str, **style: Any) -> str:
-        return typer.style(text, **style) if colours else text
-
-    for result in results:
-        yield paint(printable(result.image), bold=True)
-        if result.error:
-            yield paint(f"  error: {printable(result.error)}", fg="red")
-        for one in result.predictions:
-            identity = f"{one.index:>3}  {one.wnid}"
-            taken = 15 + BAR + len(identity) + 2
-            label = printable(one.label)
-            if width and taken + len(label) > width:
-                label = label[: max(0, width - taken - 1)] + "…"
-            share = f"{one.probability:6.1%}  {paint(bar(one.probability), fg='green')}"
-            yield f"  {one.rank:<2} {share}  {paint(identity, dim=True)}  {paint(label, bold=one.rank == 1)}"
-
-
-def printable(text: str) -> str:
-    """Return a text that a stranger wrote, without what a terminal would obey."""
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+def wants_colors(file: TextIO) -> bool:
+    """Return whether a file is a terminal that wants colors (https://no-color.org)."""
+    return file.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
 def bar(share: float) -> str:
-    """Return a bar of constant width that is filled by `share`, to an eighth of a cell."""
-    whole, eighths = divmod(round(share * BAR * 8), 8)
-    return ("█" * whole + EIGHTHS[eighths] * (eighths > 0)).ljust(BAR)
+    """Return a bar of 20 cells that is filled by `share` (0 to 1), to an eighth of a cell."""
+    full, eighths = divmod(round(min(1.0, max(0.0, share)) * BAR_CELLS * 8), 8)
+    return ("█" * full + (EIGHTHS[eighths] if eighths else "")).ljust(BAR_CELLS)
+
+
+class _Table:
+    """The lines that a person reads: an image's name, and a line for each of its classes."""
+
+    def __init__(self, width: int | None, colors: bool) -> None:  # noqa: FBT001
+        self._width, self._colors = width, colors
+
+    def lines(self, result: Result) -> Iterator[str]:
+        yield self._style(printable(display_name(result.image)), bold=True)
+        match result:
+            case Failure(_, _, reason):
+                yield self._style(f"  error: {printable(reason)}", fg="red")
+            case Classification(_, _, predictions):
+                yield from map(self._line, predictions)
+            case _:
+                assert_never(result)
+
+    def _line(self, prediction: Prediction) -> str:
+        identity = f"{prediction.index:>3}  {printable(prediction.wnid)}"
+        label = printable(prediction.label)
+        if self._width:
+            label = cut(label, self._width - (15 + BAR_CELLS + width_of(identity) + 2))  # cells before the label
+        share = f"{percentage(prediction.probability)}  {self._style(bar(prediction.probability), fg='green')}"
+        label = self._style(label, bold=prediction.rank == 1)
+        return f"  {prediction.rank:<2} {share}  {self._style(identity, dim=True)}  {label}"
+
+    def _style(self, text: str, **style: Any) -> str:
+        return typer.style(text, **style) if self._colors else text

@@ -1,34 +1,57 @@
-"""The one definition of preprocessing: an encoded picture in, the network's 8-bit pixels out.
+"""The one definition of preprocessing: an encoded image in, the network's 8-bit pixels out.
 
-What a person sees of it (upright, on white, 16-bit samples as 8), then the evaluation recipe that the weights were
-trained with: RGB, the shorter side resized to 256 (bilinear, antialiased), the centre 224 x 224 cropped. Resizing the
-part that will be cropped is the same, but for rounding: no pixel is computed that the network does not see.
+The image is first brought to what a person sees: upright, on white, 8 bits per sample. Then follows the evaluation
+recipe of the network: RGB, the shorter side resized to 256 (bilinear, antialiased), the center 224 x 224 cropped. Only
+the part that will be cropped is resized, which gives the same pixels except for rounding, and costs less.
 
-This file needs numpy and Pillow only: a build copies it beside the step's model.py.
+A build copies this file, and the modules of this package that it imports, beside the preprocessing model's `model.py`.
 """
 
-import contextlib
 import math
-import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from enum import StrEnum
 from io import BytesIO
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageFile, UnidentifiedImageError
 
-RESIZE = 256
-CROP = 224
+if TYPE_CHECKING or __package__:
+    from .contract import CROP, RESIZE
+    from .image_costs import decoding_cost, netpbm_cost
+    from .image_headers import FORMATS, Header, exif_orientation, read_header, xmp_orientation
+    from .image_limits import DEFAULT_LIMITS, Cost, InvalidImage, Limits, MemoryBudget, Reason
+    from .image_samples import Region, convert, is_plain
+    from .netpbm import Netpbm, decode_netpbm, read_netpbm
+else:
+    from contract import CROP, RESIZE
+    from image_costs import decoding_cost, netpbm_cost
+    from image_headers import FORMATS, Header, exif_orientation, read_header, xmp_orientation
+    from image_limits import DEFAULT_LIMITS, Cost, InvalidImage, Limits, MemoryBudget, Reason
+    from image_samples import Region, convert, is_plain
+    from netpbm import Netpbm, decode_netpbm, read_netpbm
+
+__all__ = [
+    "DEFAULT_GEOMETRY",
+    "FORMATS",
+    "Cost",
+    "Geometry",
+    "InvalidImage",
+    "Limits",
+    "MemoryBudget",
+    "OpenedImage",
+    "Reason",
+    "preprocess",
+]
+
 BILINEAR = Image.Resampling.BILINEAR
-# Decoders that are fed untrusted bytes; Pillow has forty more.
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "PPM")
 
 Box = tuple[float, float, float, float]  # left, top, right, bottom
 
-ORIENTATION = 0x0112  # EXIF
-# What makes a picture upright; and where its pixels are stored: axes swapped, x mirrored, y mirrored.
+# By EXIF orientation: the transposition that turns an image upright, and how its pixels are stored: axes swapped,
+# x mirrored, y mirrored.
 UPRIGHT = {
     2: (Image.Transpose.FLIP_LEFT_RIGHT, False, True, False),
     3: (Image.Transpose.ROTATE_180, False, True, True),
@@ -40,165 +63,190 @@ UPRIGHT = {
 }
 
 
-class Reason(StrEnum):
-    """Why a picture is refused."""
+@dataclass(frozen=True, slots=True)
+class Geometry:
+    """The size of the pixels, and how an image is brought to it: for networks other than ours.
 
-    EMPTY = "empty"
-    TOO_MANY_BYTES = "too_many_bytes"
-    TOO_MANY_PIXELS = "too_many_pixels"
-    UNKNOWN_FORMAT = "unknown_format"
-    DAMAGED = "damaged"
-
-
-class BadPicture(ValueError):
-    """A picture that cannot be used; the text is one sentence."""
-
-    def __init__(self, reason: Reason, text: str) -> None:
-        super().__init__(text)
-        self.reason = reason
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What is refused before it is decoded, and how exact the rest has to be."""
-
-    max_bytes: int = 64 << 20
-    max_pixels: int = 100_000_000  # 4 bytes each while a picture is decoded
-    apply_exif_orientation: bool = True
-    # Lets libjpeg decode large JPEGs at 1/2, 1/4 or 1/8, never below twice the 256: several times faster at 12 million
-    # pixels, and no longer exact (a few levels of 255 on photographs).
-    scaled_jpeg_decoding: bool = False
-
-
-def preprocess(image: bytes, limits: Limits = Limits()) -> NDArray[np.uint8]:
-    """Return the pixels of an encoded picture: UINT8 (224, 224, 3), RGB; raises BadPicture.
-
-    Of an animation it takes the first frame. Safe in threads, which it leaves to each other while it decodes.
+    The center of the resized image is cropped in the proportions of our recipe (224 of 256), or, with `squash`, all of
+    the image is resized whatever its proportions.
     """
-    if not image:
-        raise BadPicture(Reason.EMPTY, "the picture is empty")
-    if len(image) > limits.max_bytes:
-        text = f"the picture has {len(image)} bytes, more than the {limits.max_bytes} allowed"
-        raise BadPicture(Reason.TOO_MANY_BYTES, text)
+
+    width: int = CROP
+    height: int = CROP
+    squash: bool = False
+
+    @property
+    def resized(self) -> tuple[int, int]:
+        """The least width and height of the resized image that the center is cropped from."""
+        return round(self.width * RESIZE / CROP), round(self.height * RESIZE / CROP)
+
+
+DEFAULT_GEOMETRY = Geometry()
+
+
+@dataclass(slots=True)
+class _Source:
+    """What an opened image is decoded from."""
+
+    header: Header
+    decoded: Image.Image | Netpbm  # not yet loaded
+
+
+class OpenedImage:
+    """An image whose header has been read, and whose size and cost are within the limits."""
+
+    def __init__(self, image: bytes, limits: Limits = DEFAULT_LIMITS) -> None:
+        """Read the header of an encoded image; raises InvalidImage."""
+        limits.check_bytes(image)
+        self._limits = limits
+        with _failures_as_invalid_image():
+            header = read_header(image)
+            if header.format == "PPM":
+                netpbm = read_netpbm(image)
+                limits.check_pixels(netpbm.width, netpbm.height)
+                self.cost = netpbm_cost(netpbm, len(image))
+                self._source: _Source | None = _Source(header, netpbm)
+            else:
+                decoded = _open(header)
+                limits.check_pixels(*decoded.size)
+                converted = not is_plain(decoded, header)
+                self.cost = decoding_cost(header, decoded.size, decoded.mode, converted=converted)
+                self._source = _Source(header, decoded)
+            limits.check_cost(self.cost, len(image))
+
+    def pixels(self, geometry: Geometry = DEFAULT_GEOMETRY) -> NDArray[np.uint8]:
+        """Return the pixels: UINT8 (height, width, 3), RGB; of an animation, those of the first frame.
+
+        It can be called once, since it frees the memory of the image. Threads may decode different images at the same
+        time. Raises InvalidImage.
+        """
+        source, self._source = self._source, None  # freed when this returns
+        if source is None:
+            message = "pixels() of an image that was decoded already"
+            raise RuntimeError(message)
+        header, decoded = source.header, source.decoded
+        with _failures_as_invalid_image():
+            if isinstance(decoded, Netpbm):
+                image = decode_netpbm(header.content, decoded)
+                return np.asarray(_resized_crop(image, image.size, 1, 1, header, geometry))
+            full_size = decoded.size
+            scale = _decode_scaled(decoded, geometry) if self._limits.scaled_jpeg_decoding else 1
+            decoded.load()
+            size = full_size if scale > 1 else decoded.size
+            orientation = _orientation(decoded, header) if self._limits.apply_exif_orientation else 1
+            return np.asarray(_resized_crop(decoded, size, scale, orientation, header, geometry))
+
+
+def _open(header: Header) -> ImageFile.ImageFile:
     try:
-        with Image.open(BytesIO(image), formats=FORMATS) as picture:
-            if picture.width * picture.height > limits.max_pixels:
-                text = f"{picture.width} x {picture.height} pixels are more than the {limits.max_pixels} allowed"
-                raise BadPicture(Reason.TOO_MANY_PIXELS, text)
-            full_size = picture.size
-            scale = _decode_scaled(picture) if limits.scaled_jpeg_decoding else 1
-            picture.load()  # before its size is read: a TIFF is turned upright on the way
-            size = full_size if scale > 1 else picture.size
-            return np.asarray(_network_view(picture, size, scale, _orientation(picture, limits)))
-    except BadPicture:
+        return Image.open(BytesIO(header.content), formats=(header.format,))
+    except UnidentifiedImageError as error:
+        text = f"the {header.format} image is damaged, or of a kind that is not supported"
+        raise InvalidImage(Reason.UNKNOWN_FORMAT, text) from error
+
+
+def _orientation(decoded: Image.Image, header: Header) -> int:
+    """Return the orientation, 1 to 8; Pillow reads that of WebP and AVIF."""
+    orientation = header.orientation or exif_orientation(decoded.info.get("exif", b""))
+    return orientation or xmp_orientation(decoded.info.get("xmp", b"")) or 1
+
+
+def preprocess(
+    image: bytes, limits: Limits = DEFAULT_LIMITS, geometry: Geometry = DEFAULT_GEOMETRY
+) -> NDArray[np.uint8]:
+    """Return the pixels of an encoded image: UINT8 (224, 224, 3), RGB, or of `geometry`; raises InvalidImage."""
+    return OpenedImage(image, limits).pixels(geometry)
+
+
+@contextmanager
+def _failures_as_invalid_image() -> Iterator[None]:
+    """Raise InvalidImage for all exceptions: those of Pillow's decoders on damaged files are not documented."""
+    try:
+        yield
+    except InvalidImage:
         raise
     except Image.DecompressionBombError as error:
-        raise BadPicture(Reason.TOO_MANY_PIXELS, f"the picture is too large: {error}") from error
-    except UnidentifiedImageError as error:
-        raise BadPicture(Reason.UNKNOWN_FORMAT, f"not a picture in one of {', '.join(FORMATS)}") from error
-    except Exception as error:  # Pillow's decoders raise whatever a damaged file leads them to
+        raise InvalidImage(Reason.TOO_MANY_PIXELS, f"the image is too large: {error}") from error
+    except Exception as error:
         text = (str(error).splitlines() or [""])[0] or type(error).__name__
-        raise BadPicture(Reason.DAMAGED, f"the picture cannot be decoded: {text}") from error
+        raise InvalidImage(Reason.DAMAGED, f"the image cannot be decoded: {text}") from error
 
 
-def available_cores() -> int:
-    """Return the cores that this process may use: its affinity, and the quota of its cgroups rounded up."""
-    quotas = [math.ceil(quota) for quota in _quotas()]
-    return max(1, min([len(os.sched_getaffinity(0)), *quotas]))
-
-
-def _quotas(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> list[float]:
-    """Return the CPU quotas, in cores, of the cgroup of this process and of those above it."""
-    folders = [root, root / "cpu"]  # a container sees its own cgroup at the root; version 1 has one tree per resource
-    with contextlib.suppress(OSError):
-        for line in own.read_text().splitlines():
-            _, controllers, path = line.split(":", 2)
-            if not controllers or "cpu" in controllers.split(","):
-                below = (root if not controllers else root / "cpu") / path.lstrip("/")
-                folders += [below, *below.parents]
-    found = []
-    for folder in folders:
-        with contextlib.suppress(OSError, ValueError):
-            quota, period = (folder / "cpu.max").read_text().split()
-            found.append(int(quota) / int(period))  # "max" is no number
-        with contextlib.suppress(OSError, ValueError):
-            quota, period = ((folder / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period"))
-            found += [int(quota) / int(period)] if int(quota) > 0 else []
-    return found
-
-
-def _decode_scaled(picture: Image.Image) -> int:
-    """Have a JPEG decoded at 1/n, the smallest that leaves twice the pixels that are needed; return n."""
+def _decode_scaled(decoded: Image.Image, geometry: Geometry) -> int:
+    """Set a JPEG to be decoded at 1/n, the smallest with twice the pixels that are needed; return n."""
     scale = 1
-    while scale < 8 and min(picture.size) >= 2 * scale * 2 * RESIZE:
+    while scale < 8 and min(decoded.size) >= 2 * scale * 2 * max(geometry.resized):
         scale *= 2
-    full_size = picture.size
-    picture.draft("RGB", (picture.width // scale, picture.height // scale))
-    return round(max(full_size) / max(picture.size))  # 1 where it is no JPEG
+    full_size = decoded.size
+    decoded.draft("RGB", (decoded.width // scale, decoded.height // scale))
+    return round(max(full_size) / max(decoded.size))  # 1 if it is not a JPEG
 
 
-def _orientation(picture: Image.Image, limits: Limits) -> int:
-    """Return the EXIF orientation of a picture that is loaded (a PNG may have it behind the pixels)."""
-    if limits.apply_exif_orientation:
-        with contextlib.suppress(Exception):  # a picture with damaged EXIF is still a picture
-            return int(picture.getexif().get(ORIENTATION, 1))
-    return 1
-
-
-def _network_view(picture: Image.Image, size: tuple[int, int], scale: int, orientation: int) -> Image.Image:
-    """Return what the network sees of a picture of `size` that was decoded at 1/scale: RGB, upright, 224 x 224."""
+def _resized_crop(
+    decoded: Image.Image,
+    size: tuple[int, int],
+    scale: int,
+    orientation: int,
+    header: Header,
+    geometry: Geometry,
+) -> Image.Image:
+    """Return the pixels of an image of `size` that was decoded at 1/scale: RGB, upright."""
     method, swapped, *mirrored = UPRIGHT.get(orientation, (None, False, False, False))
-    left, top, right, bottom = _box(*(reversed(size) if swapped else size))
+    upright_size = (size[1], size[0]) if swapped else size
+    left, top, right, bottom = crop_box(*upright_size, geometry)
+    crop_size = (geometry.height, geometry.width) if swapped else (geometry.width, geometry.height)
     box = [top, left, bottom, right] if swapped else [left, top, right, bottom]
     for axis in (0, 1):
         if mirrored[axis]:
             box[axis], box[axis + 2] = size[axis] - box[axis + 2], size[axis] - box[axis]
-    view = _resize(picture, (box[0] / scale, box[1] / scale, box[2] / scale, box[3] / scale))
-    return view if method is None else view.transpose(method)
+    cropped = _resize(decoded, (box[0] / scale, box[1] / scale, box[2] / scale, box[3] / scale), crop_size, header)
+    return cropped if method is None else cropped.transpose(method)
 
 
-def _box(width: int, height: int) -> Box:
-    """Return the part of a picture that becomes the centre 224 x 224 of it resized to 256."""
-    short = min(width, height)
-    # As torchvision rounds: the longer side down, the offsets to the even neighbour.
-    resized = [int(RESIZE * side / short) for side in (width, height)]
-    left, top = (round((side - CROP) / 2) for side in resized)
+def crop_box(width: int, height: int, geometry: Geometry = DEFAULT_GEOMETRY) -> Box:
+    """Return the part of an image that becomes the pixels: of 224 x 224, the center of the image resized to 256."""
+    if geometry.squash:
+        return 0, 0, width, height
+    to_width, to_height = geometry.resized
+    side, to = (width, to_width) if width * to_height <= height * to_width else (height, to_height)
+    # As torchvision rounds: the longer side down, the offsets to the even neighbor.
+    resized = [int(to * length / side) for length in (width, height)]
+    left, top = round((resized[0] - geometry.width) / 2), round((resized[1] - geometry.height) / 2)
     x, y = width / resized[0], height / resized[1]
-    return left * x, top * y, (left + CROP) * x, (top + CROP) * y
+    return left * x, top * y, (left + geometry.width) * x, (top + geometry.height) * y
 
 
-def _resize(picture: Image.Image, box: Box) -> Image.Image:
-    """Return `box` of a picture, resized to 224 x 224, in RGB."""
-    plain = picture.mode in ("RGB", "L") and not picture.has_transparency_data
-    # Where there is much to average Pillow is faster with the vertical pass first, until the cut that this takes costs
+def _resize(decoded: Image.Image, box: Box, size: tuple[int, int], header: Header) -> Image.Image:
+    """Return `box` of an image, resized to `size`, in RGB."""
+    # Where there is much to average Pillow is faster with the vertical pass first, until the copy that this takes costs
     # more than it saves.
-    vertical_first = 2 * CROP <= box[3] - box[1] <= 5 * CROP
-    if not plain or vertical_first:
-        # Cut out what the filter touches, so that no other pixel is converted.
-        region, box = _region(picture.size, box)
-        picture = picture.crop(region)
-    if not plain:
-        picture = _plain(picture)
+    vertical_first = 2 * size[1] <= box[3] - box[1] <= 5 * size[1]
+    if not is_plain(decoded, header):
+        region, box = _region(decoded.size, box, size)
+        decoded = convert(decoded, region, header, _low_bytes(header))
+    elif vertical_first:
+        region, box = _region(decoded.size, box, size)
+        decoded = decoded.crop(region)
     if vertical_first:
-        picture = picture.resize((picture.width, CROP), BILINEAR, box=(0, box[1], picture.width, box[3]))
-        box = (box[0], 0, box[2], CROP)
-    picture = picture.resize((CROP, CROP), BILINEAR, box=box)
-    return picture if picture.mode == "RGB" else picture.convert("RGB")
+        decoded = decoded.resize((decoded.width, size[1]), BILINEAR, box=(0, box[1], decoded.width, box[3]))
+        box = (box[0], 0, box[2], size[1])
+    decoded = decoded.resize(size, BILINEAR, box=box)
+    return decoded if decoded.mode == "RGB" else decoded.convert("RGB")
 
 
-def _region(size: tuple[int, int], box: Box) -> tuple[tuple[int, int, int, int], Box]:
-    """Return the pixels that resizing `box` reads, and `box` within them."""
-    reach = [(box[axis + 2] - box[axis]) / CROP + 1 for axis in (0, 1)]  # the filter's, and rounding
+def _low_bytes(header: Header) -> Image.Image | None:
+    """Return the low bytes of 16-bit RGB samples if a transparent color depends on them; Pillow decodes the others."""
+    if not header.has_deep_color_key:
+        return None
+    low_bytes = _open(header)
+    low_bytes.tile = [tile._replace(args="RGB;16L") for tile in low_bytes.tile]  # read as little-endian
+    low_bytes.load()
+    return low_bytes
+
+
+def _region(size: tuple[int, int], box: Box, resized: tuple[int, int]) -> tuple[Region, Box]:
+    """Return the pixels that resizing `box` to the size `resized` reads, and `box` within them."""
+    reach = [(box[axis + 2] - box[axis]) / resized[axis] + 1 for axis in (0, 1)]  # the filter's, and rounding
     left, top = (max(0, math.floor(box[axis] - reach[axis])) for axis in (0, 1))
     right, bottom = (min(size[axis], math.ceil(box[axis + 2] + reach[axis])) for axis in (0, 1))
     return (left, top, right, bottom), (box[0] - left, box[1] - top, box[2] - left, box[3] - top)
-
-
-def _plain(picture: Image.Image) -> Image.Image:
-    """Return a picture in RGB or in gray: 16 bits as 8, what is transparent on white."""
-    if picture.mode == "I" or picture.mode.startswith("I;16"):  # Pillow clips it, which leaves a white picture
-        return Image.fromarray((np.asarray(picture) >> 8).clip(0, 255).astype(np.uint8))
-    if picture.has_transparency_data:
-        picture = picture.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB")
-    return picture.convert("L" if picture.mode == "1" else "RGB")

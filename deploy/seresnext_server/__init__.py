@@ -1,1 +1,1 @@
-"""A real Triton Inference Server from PyPI, for the repository that `seresnext-export` builds."""
+"""An embedded Triton Inference Server, for the model repositories that `seresnext-export` builds."""

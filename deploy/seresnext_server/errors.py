@@ -1,11 +1,12 @@
-"""What can go wrong while a server starts, and the exit code each failure ends the command with.
+"""What can go wrong with the embedded server, and the exit code that each failure ends the command with.
 
-SeresnextError (of the client)
+SeresnextError                  (of the client)
+├── MissingPrerequisite         the server, its Python, its libpython or a GPU is not there     4
 └── SeresnextServerError
-    ├── PortTaken               another program listens there                           2
-    ├── NothingToServe          a repository that is missing, empty or cannot be loaded  3
-    ├── MissingPrerequisite     the server, its Python, its libpython or a GPU          4
-    └── ServerDied              the server ended by itself                              6
+    ├── PortUnavailable         a port, or an address, that cannot be listened on               2
+    ├── NotWritable             a log file, or a folder for temporary files                     2
+    ├── NothingToServe          a repository that is missing, empty or cannot be loaded         3
+    └── ServerExited            the server ended by itself, or was never ready                  6
 """
 
 from seresnext_client.errors import ExitCode, SeresnextError
@@ -15,8 +16,14 @@ class SeresnextServerError(SeresnextError):
     """A failure of the embedded server."""
 
 
-class PortTaken(SeresnextServerError):
-    """Another program listens on a port that was asked for."""
+class PortUnavailable(SeresnextServerError):
+    """A port that cannot be listened on: taken, privileged, or of an address that this machine does not have."""
+
+    exit_code = ExitCode.USAGE
+
+
+class NotWritable(SeresnextServerError):
+    """A log file, or a folder for temporary files, that cannot be written."""
 
     exit_code = ExitCode.USAGE
 
@@ -24,16 +31,10 @@ class PortTaken(SeresnextServerError):
 class NothingToServe(SeresnextServerError):
     """The repository is missing, empty, or none of its models can be loaded."""
 
-    exit_code = ExitCode.UNUSABLE_INPUT
+    exit_code = ExitCode.INVALID_INPUT
 
 
-class MissingPrerequisite(SeresnextServerError):
-    """The server, a Python that it runs on, that Python's shared library, or a GPU is not there."""
-
-    exit_code = ExitCode.MISSING
-
-
-class ServerDied(SeresnextServerError):
+class ServerExited(SeresnextServerError):
     """The server ended by itself, or was never ready."""
 
     exit_code = ExitCode.UNREACHABLE

@@ -1,10 +1,10 @@
-"""Whether there is a CUDA device, asked of the driver and of nothing heavier."""
+"""Whether there is a CUDA device, by the driver's own library alone."""
 
 import ctypes
 
 
 def is_present() -> bool:
-    """Whether the CUDA driver is there and sees a device."""
+    """Return whether the CUDA driver is installed and sees a device."""
     try:
         driver = ctypes.CDLL("libcuda.so.1")
     except OSError:

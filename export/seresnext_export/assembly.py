@@ -1,98 +1,126 @@
-"""A repository's models around the artefacts: configurations, labels, the step, ensembles; and their way into it."""
+"""Writes the models around verified artefacts (configurations, labels, preprocessing, ensembles) and publishes them."""
 
 import shutil
 import struct
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
 
 from PIL import Image
 
-import seresnext_client.preprocessing
-from seresnext_export import engines, pbtxt, provenance, repository, serving
-from seresnext_export.request import Request, Result
-from seresnext_export.serving import FormatName
+from seresnext_client.contract import FormatName, provenance_parameter
+from seresnext_client.labels import IMAGENET_FILE
+from seresnext_client.provenance import Provenance
+from seresnext_export import layout, pbtxt, provenance, repository, serving
+from seresnext_export.formats.tensorrt import plan_files
+from seresnext_export.repository import Staging
+from seresnext_export.request import BuildResult, ModelResult, NetworkResult, Request, Timings
 from seresnext_export.spec import Ensemble, Model
 
-PACKAGE = Path(__file__).parent
+
+@dataclass(frozen=True, slots=True)
+class VerifiedNetwork:
+    """A network whose artefact was verified: just now, in the staging directory, or earlier, in the repository."""
+
+    name: FormatName
+    provenance: Provenance
+    timings: Timings | None  # None: the artefact in the repository is up to date
 
 
-def version_folder(repository: Path, name: FormatName, version: int) -> Path:
-    """Return where a version of a network lies in a repository."""
-    return repository / f"seresnext101_{name}" / str(version)
-
-
-def publish(request: Request, target: Path, stage: Path, made: dict[FormatName, tuple[float, float]]) -> list[Result]:
-    """Render every model that the request concerns, and put it into the repository."""
-    others = _published_batch_sizes(target, set(FormatName) - set(request.formats))
-    serves_all = replace(request.serving, max_batch_size=max(request.serving.max_batch_size, *others.values(), 1))
-    preprocessing = serving.preprocessing_step(serves_all)
-    _write_step(stage / preprocessing.name, preprocessing)
+def assemble_and_publish(networks: Iterable[VerifiedNetwork], request: Request, stage: Staging) -> BuildResult:
+    """Write every model that the request concerns, and move them into the repository."""
+    networks = tuple(networks)
+    names = {network.name for network in networks}
+    other_sizes = _published_batch_sizes(stage.repository, set(FormatName) - names)
+    largest = max(request.serving.max_batch_size, *other_sizes, 1)
+    preprocessing = serving.preprocessing_model(replace(request.serving, max_batch_size=largest))
+    _write_preprocessing_model(stage.folder / preprocessing.name, preprocessing)
     models = [preprocessing.name]
-    for name in request.formats:
-        network = _write_network(name, request, target, stage)
-        ensemble = serving.ensemble(preprocessing, network)
-        _write_ensemble(stage / ensemble.name, ensemble)
-        models += [network.name, ensemble.name]
+    provenances: dict[str, Provenance] = {}
+    for network in networks:
+        model, provenances[network.name.network] = _write_network(network, request, stage)
+        ensemble = serving.ensemble(network.name, preprocessing, model)
+        _write_ensemble(stage.folder / ensemble.name, ensemble)
+        models += [model.name, ensemble.name]
 
-    # An ensemble may not take larger batches than its steps: so larger steps go first, and smaller ones last.
-    before = _published_batch_sizes(target, set(request.formats))
-    shrinks = request.serving.max_batch_size < max(before.values(), default=0)
+    # An ensemble must not take larger batches than its models: larger models go first, smaller ones last.
+    shrinks = request.serving.max_batch_size < max(_published_batch_sizes(stage.repository, names), default=0)
     published = {
-        model: repository.publish(stage / model, target) for model in (reversed(models) if shrinks else models)
+        model: repository.publish_model(stage.folder / model, stage.repository)
+        for model in (reversed(models) if shrinks else models)
     }
-    results = {model: Result(name=model, published=published[model]) for model in models}
-    for name in request.formats:
-        model = f"seresnext101_{name}"
-        exported, verified = made.get(name, (0.0, 0.0))
-        results[model] = replace(
-            results[model],
-            version=request.version,
-            provenance=provenance.read(version_folder(target, name, request.version)),
-            exported_s=exported,
-            verified_s=verified,
+    timings = {network.name.network: network.timings for network in networks}
+    return BuildResult(
+        tuple(
+            NetworkResult(
+                model=model,
+                published=published[model],
+                version=request.version,
+                provenance=provenances[model],
+                timings=timings[model],
+            )
+            if model in provenances
+            else ModelResult(model=model, published=published[model])
+            for model in models
         )
-    return list(results.values())
+    )
 
 
-def _published_batch_sizes(target: Path, formats: Iterable[FormatName]) -> dict[FormatName, int]:
+def _published_batch_sizes(target: Path, formats: Iterable[FormatName]) -> list[int]:
     """Return the max_batch_size of the ensembles that the repository has for `formats`."""
-    configs = {name: target / f"seresnext101_{name}_ensemble" / "config.pbtxt" for name in formats}
-    texts = {name: path.read_text(encoding="utf-8") for name, path in configs.items() if path.is_file()}
-    return {name: size for name, text in texts.items() if (size := pbtxt.max_batch_size(text))}
+    configs = [layout.config_path(target, name.ensemble) for name in formats]
+    return [pbtxt.max_batch_size(path.read_text(encoding="utf-8")) for path in configs if path.is_file()]
 
 
-def _write_step(folder: Path, model: Model) -> None:
-    (folder / "1").mkdir(parents=True)
-    shutil.copyfile(PACKAGE / "step" / "model.py", folder / "1" / "model.py")
-    shutil.copyfile(seresnext_client.preprocessing.__file__, folder / "1" / "preprocessing.py")
-    (folder / "warmup").mkdir()
-    picture = BytesIO()
-    Image.linear_gradient("L").save(picture, "JPEG")
+def _write_preprocessing_model(folder: Path, model: Model) -> None:
+    version = folder / "1"
+    version.mkdir(parents=True)
+    shutil.copyfile(layout.PREPROCESSING_MODEL_SOURCE, version / layout.PYTHON_MODEL)
+    for file in layout.PREPROCESSING_FILES:
+        shutil.copyfile(provenance.CLIENT_DIR / file, version / file)
+    warmup = folder / layout.WARMUP_DIRECTORY / layout.WARMUP_IMAGE
+    warmup.parent.mkdir()
+    image = BytesIO()
+    Image.linear_gradient("L").save(image, "JPEG")
     # A BYTES tensor on disk is a little-endian length and the bytes.
-    content = struct.pack("<I", len(picture.getvalue())) + picture.getvalue()
-    (folder / "warmup" / serving.WARMUP_PICTURE).write_bytes(content)
+    warmup.write_bytes(struct.pack("<I", len(image.getvalue())) + image.getvalue())
     _write_config(folder, model)
 
 
-def _write_network(name: FormatName, request: Request, target: Path, stage: Path) -> Model:
-    folder = stage / f"seresnext101_{name}"
+def _write_network(network: VerifiedNetwork, request: Request, stage: Staging) -> tuple[Model, Provenance]:
+    """Write a network's directory: the new version and those that the repository has; return the new provenance."""
+    folder, published = stage.folder / network.name.network, stage.repository / network.name.network
     folder.mkdir(exist_ok=True)
-    repository.keep_versions(target / folder.name, folder)
-    shutil.copyfile(PACKAGE / serving.LABELS, folder / serving.LABELS)
-    plans = engines.name_plans(folder) if name is FormatName.TENSORRT else ()
-    network = serving.network(name, request.serving, provenance.parameters(folder), plans, request.version)
-    _write_config(folder, network)
-    return network
+    new = network.provenance
+    if network.timings and network.name is FormatName.TENSORRT:
+        earlier = published / str(request.version)
+        new = plan_files.carry_over(earlier, provenance.read(earlier), folder / str(request.version), new)
+    repository.keep_versions(published, folder)
+    shutil.copyfile(IMAGENET_FILE, folder / layout.LABELS)
+
+    on_disk = {version: provenance.read(folder / str(version)) for version in layout.versions(folder)}
+    versions = {version: item for version, item in on_disk.items() if item} | {request.version: new}
+    plans: serving.Pairs = ()
+    if network.name is FormatName.TENSORRT:
+        plans = plan_files.names_by_capability(versions)
+        versions = plan_files.name_plans(folder, versions)
+    for version, item in versions.items():
+        if item != on_disk[version]:
+            provenance.write(folder / str(version), item)
+    parameters = tuple((provenance_parameter(version), versions[version].to_json()) for version in sorted(versions))
+    model = serving.network(network.name, request.serving, version=request.version, parameters=parameters, plans=plans)
+    _write_config(folder, model)
+    return model, versions[request.version]
 
 
 def _write_ensemble(folder: Path, ensemble: Ensemble) -> None:
     # Triton needs a version directory even for an ensemble, and git and zip drop an empty one.
-    (folder / "1").mkdir(parents=True)
-    (folder / "1" / ".keep").touch()
+    version = folder / "1"
+    version.mkdir(parents=True)
+    (version / ".keep").touch()
     _write_config(folder, ensemble)
 
 
 def _write_config(folder: Path, model: Model | Ensemble) -> None:
-    (folder / "config.pbtxt").write_text(pbtxt.render(model), encoding="utf-8")
+    (folder / layout.CONFIG).write_text(pbtxt.render(model), encoding="utf-8")

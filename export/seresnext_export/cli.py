@@ -1,99 +1,125 @@
 """`seresnext-export`: the command line of the builder."""
 
-from contextlib import AbstractContextManager
-from enum import StrEnum
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.progress import Progress, TaskID
-from rich.table import Table
 
-from seresnext_client.commands import ErrorGroup, PanelCommand
-from seresnext_client.connection import connected
-from seresnext_client.errors import ExitCode
-from seresnext_client.transports.base import Transport
-from seresnext_export import photographs
-from seresnext_export.build import build as build_repository
-from seresnext_export.build import require
-from seresnext_export.errors import DownloadFailed, UsageError
-from seresnext_export.formats.base import EngineOptions, HardwareCompatibility, Precision
-from seresnext_export.reference import weights_of
-from seresnext_export.request import Request, Result, Weights
-from seresnext_export.serving import FormatName, Serving
+from seresnext_client.command_line import Command, CommandGroup, OutputFormat
+from seresnext_client.connection_options import connected
+from seresnext_client.contract import FormatName
+from seresnext_client.errors import ExitCode, SeresnextError
+from seresnext_client.progress import RichProgress
+from seresnext_client.table import terminal_width
+from seresnext_client.transports.base import Connection
+from seresnext_export import result_table, sample_images
+from seresnext_export.checkpoints.source import CheckpointSource
+from seresnext_export.errors import (
+    DownloadFailed,
+    InvalidCheckpoint,
+    InvalidRepository,
+    NoCalibrationImages,
+    NoVerificationImages,
+)
+from seresnext_export.formats.base import Precision
+from seresnext_export.formats.tensorrt.options import EngineOptions, HardwareCompatibility
+from seresnext_export.request import BuildRequest, EngineRequest
+from seresnext_export.serving import CudnnAlgoSearch, Serving
+from seresnext_export.serving_options import with_serving_options
 
-if TYPE_CHECKING:
-    from seresnext_export.network import Network
+app = typer.Typer(cls=CommandGroup, no_args_is_help=True, add_completion=False, rich_markup_mode=None)
+engine_option = partial(typer.Option, rich_help_panel="TensorRT")
 
-
-class Form(StrEnum):
-    """The forms in which findings are printed."""
-
-    TABLE = "table"
-    JSON = "json"
-
-
-app = typer.Typer(cls=ErrorGroup, no_args_is_help=True, add_completion=False, rich_markup_mode=None)
-stderr = Console(stderr=True)
-
-RANDOM = "random"
-RANDOM_WARNING = "the weights are RANDOM: the labels that this model answers mean nothing"
+Repository = Annotated[Path, typer.Option(metavar="DIR", help="The model repository to build into.")]
+ModelVersion = Annotated[int, typer.Option(min=1, metavar="N", help="Version directory of the networks.")]
+Force = Annotated[bool, typer.Option("--force", help="Export again what is up to date.")]
+Output = Annotated[OutputFormat, typer.Option(help="How to print the result.")]
 
 Formats = Annotated[
     list[FormatName],
-    typer.Option("--format", metavar="|".join(FormatName), help="What to export to; may be repeated."),
+    typer.Option("--format", metavar="|".join(FormatName), help="What to export to; repeatable."),
 ]
 Checkpoint = Annotated[str, typer.Option(metavar="ngc|random|PATH|URL", help="The trained weights.")]
-Repository = Annotated[Path, typer.Option(metavar="DIR", help="The model repository to build into.")]
 Sha256 = Annotated[str | None, typer.Option("--sha256", metavar="HEX", help="Refuse a checkpoint with another digest.")]
-Ema = Annotated[bool, typer.Option("--ema", help="Take the EMA weights of a training checkpoint.")]
-OrRandom = Annotated[bool, typer.Option("--or-random", help="Random weights if the checkpoint cannot be downloaded.")]
-PrecisionOption = Annotated[
-    Precision | None, typer.Option(help="Between the UINT8 input and the FP32 output.  [default: fp32; tensorrt: fp16]")
+Ema = Annotated[bool, typer.Option("--ema", help="Export the averaged (EMA) weights of a training checkpoint.")]
+OrRandom = Annotated[
+    bool, typer.Option("--or-random", help="Use random weights if the checkpoint cannot be downloaded.")
 ]
-Version = Annotated[int, typer.Option(min=1, metavar="N", help="Version directory of the networks.")]
-MaxBatchSize = Annotated[int, typer.Option(min=1, max=1024, metavar="N", help="Largest batch, served and verified.")]
-QueueDelay = Annotated[int, typer.Option(min=0, metavar="N", help="Microseconds to wait for a fuller batch.")]
-MaxQueueSize = Annotated[int, typer.Option(min=0, metavar="N", help="Requests that may wait; 0: any number.")]
-QueueTimeout = Annotated[int, typer.Option(min=0, metavar="N", help="How long one may wait; 0: forever.")]
-Instances = Annotated[int, typer.Option(min=1, metavar="N", help="Copies of each network, on each GPU or on the CPU.")]
-StepInstances = Annotated[int, typer.Option(min=1, metavar="N", help="Processes of the preprocessing step.")]
-VerifyImages = Annotated[Path | None, typer.Option(metavar="DIR", help="Verify with the pictures of a folder.")]
-Force = Annotated[bool, typer.Option("--force", help="Rebuild what is up to date.")]
+BuildPrecision = Annotated[
+    Precision | None,
+    typer.Option(help="Precision of the network inside an artefact.  [default: fp32; openvino: bf16; tensorrt: fp16]"),
+]
+CalibrationImages = Annotated[
+    Path | None,
+    typer.Option(metavar="DIR", help="Calibrate INT8 with the images of a folder: a few hundred of your own."),
+]
+VerifyImages = Annotated[
+    Path | None,
+    typer.Option(metavar="DIR", help="Verify with the images of a folder.  [default: a few that are installed]"),
+]
+CudnnSearch = Annotated[
+    CudnnAlgoSearch, typer.Option(rich_help_panel="Serving", help="How ONNX Runtime chooses algorithms on a GPU.")
+]
 
-engine_option = partial(typer.Option, rich_help_panel="TensorRT engines")
-FromOnnx = Annotated[Path | None, engine_option("--onnx", metavar="FILE", help="Build from this graph, without torch.")]
-OptBatchSize = Annotated[int, engine_option(min=1, metavar="N", help="Batch that the engine is tuned for.")]
-Workspace = Annotated[int, engine_option(min=1, metavar="MIB", help="Memory that a layer may work in.")]
-Level = Annotated[int, engine_option("--builder-level", min=0, max=5, metavar="N", help="How hard to look for speed.")]
-TimingCache = Annotated[Path | None, engine_option(metavar="FILE", help="Keep measurements for the next build.")]
+Graph = Annotated[
+    Path, typer.Argument(metavar="GRAPH.onnx", help="An ONNX model, in the directory that a build wrote.")
+]
+GraphPrecision = Annotated[Precision, engine_option(help="Precision of the graph, and of the engine.")]
+OptBatchSize = Annotated[int, engine_option(min=1, metavar="N", help="Batch size that the engine is tuned for.")]
+Workspace = Annotated[int, engine_option(min=1, metavar="MIB", help="Memory that a layer may use.")]
+OptimizationLevel = Annotated[
+    int, engine_option(min=0, max=5, metavar="N", help="TensorRT's builder optimization level (0-5).")
+]
+TimingCache = Annotated[Path | None, engine_option(metavar="FILE", help="Keep measurements for later builds.")]
 Compatibility = Annotated[HardwareCompatibility, engine_option(help="The GPUs that the engine runs on.")]
-VersionCompatible = Annotated[bool, engine_option("--version-compatible", help="For later releases of TensorRT too.")]
-NoTf32 = Annotated[bool, engine_option("--no-tf32", help="No TF32 where the graph has FP32.")]
-NoCudaGraphs = Annotated[bool, engine_option("--no-cuda-graphs", help="Serve without CUDA graphs.")]
-HeuristicCudnn = Annotated[bool, typer.Option("--heuristic-cudnn", help="ONNX on a GPU: no search per batch size.")]
-
-CheckedRepository = Annotated[Path, typer.Option("--repository", metavar="DIR", help="The repository to look at.")]
-CheckOutput = Annotated[Form, typer.Option("--output", help="How to print what is found.")]
-Ensembles = Annotated[
-    list[str],
-    typer.Option("--model", metavar="NAME", help="An ensemble; may be repeated.  [default: all that are ready]"),
+VersionCompatible = Annotated[
+    bool, engine_option("--version-compatible", help="Later releases of TensorRT load it too.")
 ]
-RolledBackFormats = Annotated[
+Tf32 = Annotated[bool, engine_option("--tf32/--no-tf32", help="Compute in TF32 what is FP32 in the graph.")]
+CudaGraphs = Annotated[bool, engine_option("--cuda-graphs/--no-cuda-graphs", help="Serve with CUDA graphs.")]
+
+CheckedRepository = Annotated[Path, typer.Option("--repository", metavar="DIR", help="The model repository.")]
+OnCpu = Annotated[bool, typer.Option("--cpu", help="Check for a server without a GPU.")]
+Ensembles = Annotated[
+    list[str], typer.Option("--model", metavar="NAME", help="An ensemble; repeatable.  [default: all that are ready]")
+]
+RollbackFormats = Annotated[
     list[FormatName],
     typer.Option(
-        "--format", metavar="|".join(FormatName), help="Of this format; may be repeated.  [default: all that have it]"
+        "--format",
+        metavar="|".join(FormatName),
+        help="Format to roll back; repeatable.  [default: all that can]",
     ),
 ]
 ToVersion = Annotated[
-    int | None, typer.Option("--to", min=1, metavar="N", help="This version.  [default: the one before]")
+    int | None, typer.Option("--to", min=1, metavar="N", help="Version to serve.  [default: the one before]")
 ]
-OnCpu = Annotated[bool, typer.Option("--cpu", help="For a server without a GPU.")]
 
-DEFAULTS = Serving()
 ENGINE = EngineOptions()
+# Options that help against an error, which the library does not know: named if the command has them.
+OPTIONS_THAT_HELP: dict[type[SeresnextError], tuple[str, ...]] = {
+    DownloadFailed: ("--checkpoint",),
+    InvalidCheckpoint: ("--checkpoint", "--sha256", "--ema"),
+    InvalidRepository: ("--repository",),
+    NoCalibrationImages: ("--calibration-images",),
+    NoVerificationImages: ("--verify-images", "--calibration-images"),
+}
+
+
+class ExportCommand(Command):
+    """A command whose errors name the options that help."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command."""
+        try:
+            return super().invoke(ctx)
+        except SeresnextError as error:
+            own = {name for parameter in self.params for name in parameter.opts}
+            if options := [name for name in OPTIONS_THAT_HELP.get(type(error), ()) if name in own]:
+                error.add_note(f"see {', '.join(options)}")
+            raise
 
 
 @app.callback()
@@ -101,213 +127,125 @@ def main() -> None:
     """Build a Triton model repository from NVIDIA's SE-ResNeXt101-32x4d."""
 
 
-@app.command(cls=PanelCommand)
+@app.command(cls=ExportCommand)
+@with_serving_options
 def build(
+    serving: Serving,
     formats: Formats = [FormatName.TORCHSCRIPT, FormatName.ONNX],  # noqa: B006  (typer copies it)
     checkpoint: Checkpoint = "ngc",
     repository: Repository = Path("model_repository"),
     sha256: Sha256 = None,
     ema: Ema = False,
     or_random: OrRandom = False,
-    precision: PrecisionOption = None,
-    version: Version = 1,
-    max_batch_size: MaxBatchSize = DEFAULTS.max_batch_size,
-    queue_delay_us: QueueDelay = DEFAULTS.queue_delay_us,
-    max_queue_size: MaxQueueSize = DEFAULTS.max_queue_size,
-    queue_timeout_ms: QueueTimeout = DEFAULTS.queue_timeout_ms,
-    instances: Instances = DEFAULTS.instances,
-    step_instances: StepInstances = DEFAULTS.step_instances,
-    heuristic_cudnn: HeuristicCudnn = False,
+    precision: BuildPrecision = None,
+    model_version: ModelVersion = 1,
     verify_images: VerifyImages = None,
+    calibration_images: CalibrationImages = None,
     force: Force = False,
-    onnx: FromOnnx = None,
-    opt_batch_size: OptBatchSize = DEFAULTS.opt_batch_size,
+    output: Output = OutputFormat.TABLE,
+    cudnn_algo_search: CudnnSearch = CudnnAlgoSearch.EXHAUSTIVE,
+) -> None:
+    """Export the network, verify each artefact against the eager network, and write a model repository."""
+    from seresnext_export.build import build
+
+    request = BuildRequest(
+        formats=tuple(dict.fromkeys(formats)),
+        checkpoint=CheckpointSource.resolve(checkpoint, sha256=sha256, ema=ema, or_random=or_random, force=force),
+        images=sample_images.images_in(verify_images) if verify_images else sample_images.bundled(),
+        precision=precision,
+        calibration_images=sample_images.images_in(calibration_images) if calibration_images else None,
+        version=model_version,
+        serving=replace(serving, cudnn_algo_search=cudnn_algo_search),
+        force=force,
+    )
+    typer.echo(result_table.render(build(request, repository, RichProgress()), output, terminal_width()))
+
+
+@app.command(cls=ExportCommand)
+@with_serving_options
+def engine(
+    serving: Serving,
+    graph: Graph,
+    repository: Repository = Path("model_repository"),
+    model_version: ModelVersion = 1,
+    force: Force = False,
+    output: Output = OutputFormat.TABLE,
+    precision: GraphPrecision = Precision.FP16,
+    opt_batch_size: OptBatchSize = ENGINE.opt_batch_size,
     workspace: Workspace = ENGINE.workspace_mib,
-    builder_level: Level = ENGINE.level,
+    builder_optimization_level: OptimizationLevel = ENGINE.builder_optimization_level,
     timing_cache: TimingCache = None,
     hardware_compatibility: Compatibility = ENGINE.hardware_compatibility,
-    version_compatible: VersionCompatible = False,
-    no_tf32: NoTf32 = False,
-    no_cuda_graphs: NoCudaGraphs = False,
+    version_compatible: VersionCompatible = ENGINE.version_compatible,
+    tf32: Tf32 = ENGINE.tf32,
+    cuda_graphs: CudaGraphs = True,
 ) -> None:
-    """Export the network, prove each artefact against the eager network, and write it into a model repository."""
-    if onnx and formats != [FormatName.TENSORRT]:
-        raise UsageError("--onnx is what an engine is built from: it goes with --format tensorrt, and no other")
-    require(formats, onnx)
-    request = Request(
-        formats=tuple(dict.fromkeys(formats)),
-        weights=(
-            weights_of(onnx, precision or Precision.FP16)
-            if onnx
-            else _weights(checkpoint, sha256=sha256, ema=ema, or_random=or_random)
-        ),
-        pictures=()
-        if onnx
-        else tuple(photographs.pictures_in(verify_images) if verify_images else photographs.shipped()),
+    """Build a TensorRT engine from an exported ONNX model on this machine's GPU, without torch."""
+    from seresnext_export.build import build_engine
+
+    request = EngineRequest(
+        graph=graph,
         precision=precision,
-        version=version,
-        serving=Serving(
-            max_batch_size=max_batch_size,
-            queue_delay_us=queue_delay_us,
-            max_queue_size=max_queue_size,
-            queue_timeout_ms=queue_timeout_ms,
-            instances=instances,
-            step_instances=step_instances,
-            opt_batch_size=opt_batch_size,
-            cuda_graphs=not no_cuda_graphs,
-            heuristic_cudnn=heuristic_cudnn,
-        ),
+        version=model_version,
+        serving=replace(serving, cuda_graphs=cuda_graphs),
         engine=EngineOptions(
+            opt_batch_size=opt_batch_size,
             workspace_mib=workspace,
-            level=builder_level,
+            builder_optimization_level=builder_optimization_level,
             timing_cache=timing_cache,
             hardware_compatibility=hardware_compatibility,
             version_compatible=version_compatible,
-            tf32=not no_tf32,
+            tf32=tf32,
         ),
-        onnx=onnx,
-        monitor=Phases(),
         force=force,
     )
-    results = build_repository(request, repository, _step, lambda: _say(f"another build of {repository} goes first"))
-    _print(results, repository)
+    typer.echo(result_table.render(build_engine(request, repository, RichProgress()), output, terminal_width()))
 
 
-@app.command()
+@app.command(cls=ExportCommand)
 def check(
     repository: CheckedRepository = Path("model_repository"),
-    output: CheckOutput = Form.TABLE,
+    output: Output = OutputFormat.TABLE,
     cpu: OnCpu = False,
 ) -> None:
-    """Find what a server would stumble over in a repository, without a server and without a GPU."""
+    """Find what keeps a server from loading or serving a repository, without a server and without a GPU."""
     from seresnext_export import linter
 
     findings = linter.check(repository, on_cpu=cpu)
-    text = linter.as_json(findings) if output is Form.JSON else "\n".join(linter.lines(findings))
-    typer.echo(text or f"{repository}: nothing to mend")
+    text = linter.as_json(findings) if output is OutputFormat.JSON else "\n".join(linter.as_lines(findings))
+    typer.echo(text or f"{repository}: nothing to fix")
     if any(finding.fault for finding in findings):
-        raise typer.Exit(ExitCode.EXPORT_FAILED)
+        raise typer.Exit(ExitCode.CHECK_FAILED)
 
 
-@app.command(cls=PanelCommand)
+@app.command(cls=ExportCommand)
 @connected
 def smoke(
-    transport: Transport,
+    connection: Connection,
     repository: CheckedRepository = Path("model_repository"),
     model: Ensembles = [],  # noqa: B006  (typer copies it)
 ) -> None:
-    """Prove a server's answers against what the eager network said when its version was built."""
-    from seresnext_export.rollout import smoke as smoked
+    """Compare a server's answers with the reference outputs that were stored when its version was built."""
+    from seresnext_export.rollout import smoke
 
-    with stderr.status(f"asking {transport.url}"):
-        found = smoked(transport, repository, model)
-    for one in found:
-        difference = f"max |dlogp| {one.verification.max_difference:.1e} of {one.verification.tolerance:g}"
-        typer.echo(f"{one.ensemble} version {one.version}: {one.verification.pictures} pictures, {difference}")
+    with RichProgress().phase(f"comparing {connection.settings.endpoint}"):
+        results = smoke(connection, repository, model)
+    for result in results:
+        figures = result.verification
+        bound = f"tolerance {figures.tolerance:g}" if figures.tolerance else "top-1 agreement 100%"
+        difference = f"max |dlogp| {figures.max_difference:.1e} ({bound})"
+        typer.echo(f"{result.ensemble} version {result.version}: {figures.images} images, {difference}")
 
 
-@app.command()
+@app.command(cls=ExportCommand)
 def rollback(
     repository: CheckedRepository = Path("model_repository"),
-    formats: RolledBackFormats = [],  # noqa: B006  (typer copies it)
+    formats: RollbackFormats = [],  # noqa: B006  (typer copies it)
     to: ToVersion = None,
 ) -> None:
-    """Serve the version before; a running server takes it in with `seresnext-client load`."""
-    from seresnext_export.rollout import roll_back
+    """Serve the previous version again; `seresnext-client load` makes a running server follow."""
+    from seresnext_export.rollout import rollback
 
-    for one in roll_back(repository, formats, to):
-        typer.echo(
-            f"{one.model}: version {one.now}, " + (f"was {one.before}" if one.now != one.before else "as before")
-        )
-
-
-def _pictures(folder: Path | None) -> tuple[Path, ...]:
-    return tuple(photographs.pictures_in(folder) if folder else photographs.shipped())
-
-
-def _weights(checkpoint: str, *, sha256: str | None, ema: bool, or_random: bool) -> Weights:
-    if checkpoint != RANDOM:
-        from seresnext_export.download import fetch
-
-        try:
-            found = fetch(checkpoint, sha256=sha256)
-        except DownloadFailed as error:
-            if not or_random:
-                raise
-            _say(f"warning: {error}")
-        else:
-            identity = {"source": found.source, "sha256": found.sha256} | ({"ema": True} if ema else {})
-            return Weights(identity=identity, load=lambda: _load(found.path, ema=ema))
-    _say(f"warning: {RANDOM_WARNING}")
-    return Weights(identity={"source": RANDOM, "sha256": ""}, load=_random)
-
-
-def _load(path: Path, *, ema: bool) -> "Network":
-    from seresnext_export.weights import load
-
-    return load(path, ema=ema)
-
-
-def _random() -> "Network":
-    from seresnext_export.random_weights import random_network
-
-    return random_network()
-
-
-def _say(text: str) -> None:
-    typer.echo(text, err=True)
-
-
-def _step(text: str) -> AbstractContextManager[Any]:
-    return stderr.status(text)
-
-
-class Phases:
-    """A bar on stderr for each phase of an engine's build, on a terminal."""
-
-    def __init__(self) -> None:
-        self._bars = Progress(console=stderr, transient=True, disable=not stderr.is_terminal)
-        self._tasks: dict[str, TaskID] = {}
-
-    def begin(self, phase: str, parent: str | None, steps: int) -> None:
-        """Show a bar."""
-        if not self._tasks:
-            self._bars.start()
-        self._tasks[phase] = self._bars.add_task(f"  {phase}" if parent else phase, total=steps)
-
-    def reach(self, phase: str, step: int) -> None:
-        """Fill it."""
-        self._bars.update(self._tasks[phase], completed=step)
-
-    def end(self, phase: str) -> None:
-        """Take it away."""
-        self._bars.remove_task(self._tasks.pop(phase))
-        if not self._tasks:
-            self._bars.stop()
-
-
-def _print(results: list[Result], repository: Path) -> None:
-    """Print what was built, with the figures of its verification, and what was there already."""
-    table = Table(box=None, pad_edge=False)
-    for heading in ("model", "version", "", "MB", "export", "verify", "max |dlogp|", "mean", "top-1", "top-5"):
-        table.add_column(heading, justify="left" if heading in ("model", "") else "right")
-    for result in results:
-        status = "built" if result.published else "unchanged"
-        if result.provenance is None:
-            table.add_row(result.name, str(result.version), status)
-            continue
-        figures, artefact = result.provenance["verification"], result.provenance["artefact"]
-        table.add_row(
-            result.name,
-            str(result.version),
-            status,
-            f"{artefact['bytes'] / 1e6:.0f}",
-            f"{result.exported_s:.1f} s" if result.exported_s else "",
-            f"{result.verified_s:.1f} s" if result.verified_s else "",
-            f"{figures['max_difference']:.1e}",
-            f"{figures['mean_difference']:.1e}",
-            f"{figures['top1_agreement']:.0%}",
-            f"{figures['top5_agreement']:.0%}",
-        )
-    Console(width=None if Console().is_terminal else 120).print(table)
-    typer.echo(f"{repository}: " + ("built" if any(result.published for result in results) else "nothing to do"))
+    for result in rollback(repository, formats, to):
+        change = f"was {result.before}" if result.now != result.before else "unchanged"
+        typer.echo(f"{result.model}: version {result.now}, {change}")

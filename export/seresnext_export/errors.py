@@ -1,16 +1,16 @@
-"""What can go wrong while a repository is built, and the exit code each failure ends the command with.
+"""What can go wrong while a repository is built, and the exit code that each failure ends the command with.
 
 SeresnextError (of the client)
+├── MissingPrerequisite         a package, a GPU or a program is not there (of the client)   4
 └── SeresnextExportError
-    ├── UsageError              options that contradict each other                      2
-    ├── UnusableCheckpoint      not there, not a checkpoint, or of another network      3
-    ├── UnusablePictures        the folder of `--verify-images` holds no picture        3
-    ├── UnusableRepository      a repository that cannot be read or written             3
-    ├── MissingPrerequisite     an extra, a GPU or a program is not there               4
-    ├── DownloadFailed          no network, a server that answers no, a full disk       5
-    ├── ExportFailed            an exporter could not make what was asked for           5
-    ├── Disagreement            an artefact differs from the eager network              5
-    └── FaultyRepository        `check` found faults                                    5
+    ├── InvalidRequest          parts of a request that contradict each other                2
+    │   └── NoCalibrationImages INT8 of trained weights without images to calibrate with     2
+    ├── InvalidCheckpoint       not there, not a checkpoint, or of another network           3
+    ├── NoVerificationImages    no image to verify with                                      3
+    ├── InvalidRepository       a repository that cannot be read or written                  3
+    ├── DownloadFailed          no network, a server that refuses, a full disk               5
+    ├── ExportFailed            an exporter did not produce what was asked for               5
+    └── VerificationFailed      outputs that differ from the reference outputs               5
 """
 
 from seresnext_client.errors import ExitCode, SeresnextError
@@ -19,50 +19,44 @@ from seresnext_client.errors import ExitCode, SeresnextError
 class SeresnextExportError(SeresnextError):
     """A failure of the builder."""
 
-    exit_code = ExitCode.EXPORT_FAILED
+    exit_code = ExitCode.CHECK_FAILED
 
 
-class UsageError(SeresnextExportError):
-    """Options that contradict each other."""
+class InvalidRequest(SeresnextExportError):
+    """Parts of a request that contradict each other, or a value that is not allowed."""
 
     exit_code = ExitCode.USAGE
 
 
-class UnusableCheckpoint(SeresnextExportError):
-    """A file that is not there, is no checkpoint, or holds the weights of another network."""
-
-    exit_code = ExitCode.UNUSABLE_INPUT
+class NoCalibrationImages(InvalidRequest):
+    """INT8 of trained weights, and no images to calibrate with."""
 
 
-class UnusablePictures(SeresnextExportError):
-    """No picture to verify with."""
+class InvalidCheckpoint(SeresnextExportError):
+    """A file that is not there, is not a checkpoint, or holds the weights of another network."""
 
-    exit_code = ExitCode.UNUSABLE_INPUT
+    exit_code = ExitCode.INVALID_INPUT
 
 
-class UnusableRepository(SeresnextExportError):
+class NoVerificationImages(SeresnextExportError):
+    """No image to verify with."""
+
+    exit_code = ExitCode.INVALID_INPUT
+
+
+class InvalidRepository(SeresnextExportError):
     """A model repository that cannot be read or written."""
 
-    exit_code = ExitCode.UNUSABLE_INPUT
-
-
-class MissingPrerequisite(SeresnextExportError):
-    """An optional package, a GPU or a program that the request needs is not there."""
-
-    exit_code = ExitCode.MISSING
+    exit_code = ExitCode.INVALID_INPUT
 
 
 class DownloadFailed(SeresnextExportError):
-    """The checkpoint could not be fetched or stored."""
+    """The checkpoint could not be downloaded or stored."""
 
 
 class ExportFailed(SeresnextExportError):
-    """An exporter could not make what was asked for."""
+    """An exporter did not produce what was asked for."""
 
 
-class Disagreement(SeresnextExportError):
-    """An artefact does not answer as the eager network does."""
-
-
-class FaultyRepository(SeresnextExportError):
-    """The repository has faults that a server would stumble over."""
+class VerificationFailed(SeresnextExportError):
+    """The outputs of an artefact, or of a server, differ from the reference outputs."""

@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-CLASSES = 1000
-MEAN = (0.485, 0.456, 0.406)  # of ImageNet's RGB in [0, 1]: what the weights were trained with
-STD = (0.229, 0.224, 0.225)
+from seresnext_client.contract import CLASSES, IMAGENET_MEAN, IMAGENET_STD
+from seresnext_export.formats.base import Precision
+
+DTYPES = {Precision.FP32: torch.float32, Precision.FP16: torch.float16}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +38,7 @@ SE_RESNEXT101_32X4D = Architecture()
 
 
 class SqueezeAndExcitation(nn.Module):
-    """Weigh the channels of `x` by what the whole picture holds of them."""
+    """Scale each channel by a factor that depends on the means of all channels."""
 
     def __init__(self, channels: int, hidden: int) -> None:
         super().__init__()
@@ -48,7 +49,7 @@ class SqueezeAndExcitation(nn.Module):
         """Scale (N, C, H, W) by a factor in [0, 1] for each channel."""
         weights = torch.mean(x, [2, 3])  # (N, C)
         weights = torch.relu(self.squeeze(weights))  # (N, hidden)
-        weights = torch.sigmoid(self.expand(weights))
+        weights = torch.sigmoid(self.expand(weights))  # (N, C)
         return x * weights.unsqueeze(-1).unsqueeze(-1)
 
 
@@ -71,14 +72,14 @@ class Bottleneck(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, inputs, H, W) -> (N, outputs, H / stride, W / stride)."""
-        out = torch.relu(self.bn1(self.conv1(x)))
-        out = torch.relu(self.bn2(self.conv2(out)))
-        out = self.squeeze(self.bn3(self.conv3(out)))
+        out = torch.relu(self.bn1(self.conv1(x)))  # (N, width, H, W)
+        out = torch.relu(self.bn2(self.conv2(out)))  # (N, width, H / stride, W / stride)
+        out = self.squeeze(self.bn3(self.conv3(out)))  # (N, outputs, H / stride, W / stride)
         return torch.relu(out + self.downsample(x))
 
 
 class Network(nn.Module):
-    """Normalised pictures in, logits out."""
+    """Normalized pixels in, logits out."""
 
     def __init__(self, architecture: Architecture = SE_RESNEXT101_32X4D) -> None:
         super().__init__()
@@ -98,66 +99,72 @@ class Network(nn.Module):
         self.fc = nn.Linear(inputs, architecture.classes)
 
     def features(self, x: Tensor) -> Tensor:
-        """(N, 3, 224, 224) -> (N, 2048): what the classifier sees."""
+        """(N, 3, 224, 224) -> (N, 2048): the input of the classifier."""
         x = torch.relu(self.bn1(self.conv1(x)))  # (N, 64, 112, 112)
         x = self.layers(self.maxpool(x))  # (N, 2048, 7, 7)
         return torch.mean(x, [2, 3])
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, 3, 224, 224), normalised -> logits (N, 1000)."""
+        """(N, 3, 224, 224), normalized -> logits (N, 1000)."""
         logits: Tensor = self.fc(self.features(x))
         return logits
 
 
 class Deployable(nn.Module):
-    """What is exported: 8-bit pixels in, probabilities out, FP32 at both ends whatever the precision between.
+    """The exported graph: 8-bit pixels in, probabilities out; normalization and softmax are FP32 in any precision.
 
     Mean and std are buffers, so that they follow the module to another device, and stay outside the first convolution,
-    whose zero padding means "mean colour" only after normalisation.
+    whose zero padding means "mean color" only after normalization.
     """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, network: nn.Module, precision: torch.dtype = torch.float32) -> None:
+    def __init__(self, network: nn.Module, dtype: torch.dtype = torch.float32) -> None:
         super().__init__()
         self.network = network
-        self.precision = precision
-        self.register_buffer("mean", torch.tensor(MEAN).view(1, 3, 1, 1))
-        self.register_buffer("std", torch.tensor(STD).view(1, 3, 1, 1))
+        self.dtype = dtype
+        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1))
+        self.register_buffer("std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1))
 
     def forward(self, pixels: Tensor) -> Tensor:
         """UINT8 (N, 224, 224, 3), RGB -> FP32 probabilities (N, 1000)."""
-        logits = self.network(self.normalise(pixels).to(self.precision))
+        logits = self.network(self.normalize(pixels).to(self.dtype))
         return torch.softmax(logits.to(torch.float32), 1)
 
-    def normalise(self, pixels: Tensor) -> Tensor:
-        """UINT8 (N, 224, 224, 3) -> FP32 (N, 3, 224, 224), channels last in memory as they came."""
+    def normalize(self, pixels: Tensor) -> Tensor:
+        """UINT8 (N, 224, 224, 3) -> FP32 (N, 3, 224, 224), channels last in memory as before."""
         return (pixels.permute(0, 3, 1, 2).to(torch.float32) / 255.0 - self.mean) / self.std
 
 
-def eager(network: Network) -> Callable[[NDArray[np.uint8]], NDArray[np.float32]]:
-    """Return the plain FP32 network as a function of pixels: what every artefact has to agree with."""
-    deployable = Deployable(network).eval()
+def deployable(network: Network, precision: Precision) -> Deployable:
+    """Return the graph that is exported, in evaluation mode: batch norms folded, weights in `precision`."""
+    dtype = DTYPES[precision]
+    return Deployable(fold_batch_norms(network).to(dtype), dtype).eval()
+
+
+def reference_predict(network: Network) -> Callable[[NDArray[np.uint8]], NDArray[np.float32]]:
+    """Return the eager FP32 network as a function of pixels; every artefact is compared with it."""
+    eager = Deployable(network).eval()
 
     def predict(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         with torch.inference_mode():
-            probabilities: NDArray[np.float32] = deployable(torch.from_numpy(pixels)).numpy()
+            probabilities: NDArray[np.float32] = eager(torch.from_numpy(pixels)).numpy()
             return probabilities
 
     return predict
 
 
 def fold_batch_norms(network: Network) -> Network:
-    """Return a copy of an evaluation-mode `network` whose batch norms are inside its convolutions.
+    """Return a copy of an evaluation-mode `network` with its batch norms folded into its convolutions.
 
-    Every exporter would do this by itself; done once here, in FP32, an FP16 artefact rounds each weight only once.
+    Every exporter folds them by itself; folded here, in FP32, each weight of an FP16 artefact is rounded only once.
     """
     folded = deepcopy(network)
     for module in folded.modules():
         children = list(module.named_children())
-        for (name, convolution), (bn, norm) in pairwise(children):
-            if isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
-                setattr(module, name, fuse_conv_bn_eval(convolution, norm))
-                setattr(module, bn, nn.Identity())
+        for (conv_name, conv), (norm_name, norm) in pairwise(children):
+            if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+                setattr(module, conv_name, fuse_conv_bn_eval(conv, norm))
+                setattr(module, norm_name, nn.Identity())
     return folded

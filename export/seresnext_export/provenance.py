@@ -1,79 +1,82 @@
-"""Where a version of a model came from: `<version>/provenance.json`, and whether a build would make the same again."""
+"""Provenance on disk: `<version>/provenance.json`, and whether an artefact still follows from its inputs."""
 
 import hashlib
-import json
-from collections.abc import Iterable
-from importlib.metadata import PackageNotFoundError, version
+from collections.abc import Iterable, Iterator
+from importlib import metadata
 from pathlib import Path
-from typing import Any
 
+import seresnext_client
+from seresnext_client.contract import FormatName
+from seresnext_client.provenance import BuildInputs, InvalidProvenance, Provenance
+from seresnext_export.layout import PACKAGE_DIR, PROVENANCE
 from seresnext_export.repository import digest
 
-NAME = "provenance.json"
-Provenance = dict[str, Any]
-
-# Of a provenance, what follows from the inputs of a build. Where these are unchanged, so is the artefact.
-INPUTS = ("format", "precision", "checkpoint", "max_batch_size", "versions", "pictures", "builder", "engine")
-
-
-def versions(packages: Iterable[str]) -> dict[str, str]:
-    """Return the installed versions of `packages`, those that are not installed left out."""
-    found = {}
-    for package in packages:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found
+CLIENT_DIR = Path(seresnext_client.__file__).parent
+# The sources that decide an artefact's bytes and its verification. A change in any other file exports nothing again.
+COMMON_SOURCES = ("formats/base.py", "reference.py", "verify.py")
+NETWORK_SOURCES = ("network.py", "sample_images.py")
+FORMAT_SOURCES = {
+    FormatName.TORCHSCRIPT: ("formats/torchscript.py",),
+    FormatName.ONNX: ("formats/onnx.py", "quantization.py"),
+    FormatName.OPENVINO: ("formats/openvino.py",),
+    FormatName.TENSORRT: ("formats/tensorrt/engine.py", "formats/tensorrt/cuda.py"),
+}
 
 
-def fingerprint(paths: Iterable[Path]) -> str:
-    """Return one SHA-256 for the names and the content of files."""
-    total = hashlib.sha256()
-    for path in paths:
-        total.update(f"{path.name} {digest(path)}\n".encode())
-    return total.hexdigest()
-
-
-def read(folder: Path) -> Provenance:
-    """Return the provenance of a version directory, empty where there is none that can be read."""
+def read(folder: Path) -> Provenance | None:
+    """Return the provenance of a version directory, None where it has none that can be read."""
     try:
-        found = json.loads((folder / NAME).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
+        return Provenance.from_json((folder / PROVENANCE).read_bytes())
+    except (OSError, InvalidProvenance):
+        return None
 
 
 def write(folder: Path, provenance: Provenance) -> None:
-    """Write the provenance of a version directory."""
-    (folder / NAME).write_text(json.dumps(provenance, indent=2) + "\n", encoding="utf-8")
+    """Write the provenance of a version directory as a new file: the old one may be a hard link to a published one."""
+    path = folder / PROVENANCE
+    path.unlink(missing_ok=True)
+    path.write_text(provenance.to_json(indent=2) + "\n", encoding="utf-8")
 
 
-def replace(folder: Path, provenance: Provenance) -> None:
-    """Write another provenance; what was hard-linked from elsewhere stays there as it is."""
-    (folder / NAME).unlink(missing_ok=True)
-    write(folder, provenance)
+def current(folder: Path, inputs: BuildInputs) -> Provenance | None:
+    """Return the provenance of a version directory whose artefact is unchanged and follows from `inputs`, or None."""
+    provenance = read(folder)
+    if provenance is None or provenance.inputs != inputs:
+        return None
+    path = folder / provenance.artefact.file
+    return provenance if path.is_file() and digest(path) == provenance.artefact.sha256 else None
 
 
-def is_current(folder: Path, inputs: Provenance) -> bool:
-    """Whether a version directory holds, untouched, what a build with `inputs` would make."""
-    found = read(folder)
-    artefact = found.get("artefact")
-    if not isinstance(artefact, dict):
-        return False
-    path = folder / str(artefact.get("file"))
-    return (
-        bool(inputs)
-        and all(found.get(key) == inputs.get(key) for key in INPUTS)
-        and path.is_file()
-        and digest(path) == artefact.get("sha256")
-    )
+def fingerprint(paths: Iterable[Path]) -> str:
+    """Return one SHA-256 for the names and the contents of files."""
+    combined = hashlib.sha256()
+    for path in paths:
+        combined.update(f"{path.name} {digest(path)}\n".encode())
+    return combined.hexdigest()
 
 
-def parameters(model: Path) -> tuple[tuple[str, str], ...]:
-    """Return the provenances of a model directory's versions, as parameters of its config.pbtxt.
+def installed_versions(packages: Iterable[str]) -> dict[str, str]:
+    """Return the versions of `packages`, without those that are not installed."""
 
-    So a running server can be asked what it serves, by whoever may read a model's configuration.
-    """
-    folders = sorted((path for path in model.iterdir() if path.name.isdigit()), key=lambda path: int(path.name))
-    return tuple((f"provenance.{path.name}", json.dumps(found)) for path in folders if (found := read(path)))
+    def pairs() -> Iterator[tuple[str, str]]:
+        for package in packages:
+            try:
+                yield package, metadata.version(package)
+            except metadata.PackageNotFoundError:
+                continue
+
+    return dict(pairs())
+
+
+def network_sources(name: FormatName, *, random: bool) -> list[Path]:
+    """Return the sources that decide an artefact which is exported from a checkpoint or from random weights."""
+    weights = "checkpoints/random_weights.py" if random else "checkpoints/state_dict.py"
+    client = [CLIENT_DIR / file for file in ("contract.py", "preprocessing.py")]
+    graph = FORMAT_SOURCES[FormatName.ONNX] if name in (FormatName.OPENVINO, FormatName.TENSORRT) else ()
+    names = (*COMMON_SOURCES, *NETWORK_SOURCES, weights, *graph, *FORMAT_SOURCES[name])
+    return [PACKAGE_DIR / file for file in names] + client
+
+
+def engine_sources() -> list[Path]:
+    """Return the sources that decide an engine which is built from an ONNX model."""
+    return [PACKAGE_DIR / file for file in (*COMMON_SOURCES, *FORMAT_SOURCES[FormatName.TENSORRT])]

@@ -1,90 +1,51 @@
-"""What every artefact is compared with: the eager FP32 network, or what it said when an ONNX model was built."""
+"""The reference outputs: what the eager FP32 network answers for the verification images.
+
+They lie beside every artefact, so that a server, or an engine that is built from the artefact, can be compared with
+them without torch.
+"""
 
 import zipfile
-from functools import cached_property
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Self
 
 import numpy as np
+from numpy.typing import NDArray
 
-from seresnext_export import photographs, provenance
-from seresnext_export.errors import UnusableCheckpoint
-from seresnext_export.formats.base import Precision
-from seresnext_export.request import Request, Weights
+from seresnext_export.errors import InvalidCheckpoint
+from seresnext_export.sample_images import Pixels
 
-if TYPE_CHECKING:  # imports torch, which a rebuild that changes nothing does without
-    from seresnext_export.network import Network
-    from seresnext_export.verify import Log
-
-# Beside every artefact: what a server's answers, and an engine that is built from it, are compared with, without torch.
-REFERENCE = "reference.npz"
+LogProbabilities = NDArray[np.float32]  # (N, 1000)
 
 
-class Reference:
-    """The eager FP32 network and what it says of the pictures, made when the first artefact asks."""
+@dataclass(frozen=True, slots=True)
+class ReferenceOutputs:
+    """Verification images and the log-probabilities of their classes."""
 
-    def __init__(self, request: Request) -> None:
-        self._request = request
+    pixels: Pixels  # (N, 224, 224, 3)
+    log_probabilities: LogProbabilities  # (N, 1000)
 
-    @cached_property
-    def network(self) -> "Network":
-        """The network, in evaluation mode."""
-        return self._request.weights.load()
+    def at_least(self, count: int) -> "ReferenceOutputs":
+        """Return `count` images or more: a large batch is tried with repeated ones."""
+        rows = max(len(self.pixels), count)
+        return ReferenceOutputs(
+            np.resize(self.pixels, (rows, *self.pixels.shape[1:])),
+            np.resize(self.log_probabilities, (rows, *self.log_probabilities.shape[1:])),
+        )
 
-    @cached_property
-    def pixels(self) -> photographs.Pixels:
-        """The pictures that every artefact is shown."""
-        from seresnext_export import verify
+    def save(self, path: Path) -> None:
+        """Write them to an .npz file."""
+        np.savez_compressed(path, pixels=self.pixels, log_probabilities=self.log_probabilities)
 
-        return verify.pictures(photographs.read(self._request.pictures), self._request.serving.max_batch_size)
-
-    @cached_property
-    def expected(self) -> "Log":
-        """What the network says of them."""
-        from seresnext_export import verify
-        from seresnext_export.network import eager
-
-        return verify.log_probabilities(eager(self.network), self.pixels, 8)
-
-
-class StoredReference:
-    """What the eager network said when an ONNX model was built, kept beside it."""
-
-    def __init__(self, path: Path, max_batch_size: int) -> None:
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Return the reference outputs in a file that `save` wrote; raises InvalidCheckpoint."""
         try:
-            with np.load(path, allow_pickle=False) as stored:
-                pixels, expected = stored["pixels"], stored["log_probabilities"]
-        except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
-            mend = "a build writes it beside the artefact; an engine can be built from the weights too (--checkpoint)"
-            raise UnusableCheckpoint(
-                f"cannot read {path}, the answers that others are compared with: {mend}"
-            ) from error
-        count = max(len(pixels), max_batch_size)  # the largest batch has to be tried, if with pictures seen before
-        self.pixels, self.expected = (np.resize(array, (count, *array.shape[1:])) for array in (pixels, expected))
-
-    @property
-    def network(self) -> "Network":
-        """There is none."""
-        raise AssertionError("an engine that is built from ONNX needs no network")
-
-
-def reference_of(request: Request) -> Reference | StoredReference:
-    """Return what the artefacts of a request are compared with."""
-    if request.onnx:
-        return StoredReference(request.onnx.with_name(REFERENCE), request.serving.max_batch_size)
-    return Reference(request)
-
-
-def weights_of(onnx: Path, precision: Precision) -> Weights:
-    """Return whose weights an ONNX model has, as the provenance beside it says; raises UnusableCheckpoint."""
-    if not onnx.is_file():
-        raise UnusableCheckpoint(f"no ONNX model at {onnx}")
-    found = provenance.read(onnx.parent)
-    if found and found.get("precision") != precision:
-        mend = f"an engine's precision is that of its graph: build it with --format onnx --precision {precision}"
-        raise UnusableCheckpoint(f"{onnx} is {found.get('precision')}, and {precision} is asked for; {mend}")
-
-    def load() -> "Network":
-        raise AssertionError("an engine that is built from ONNX needs no network")
-
-    return Weights(identity=found.get("checkpoint", {"source": str(onnx), "sha256": ""}), load=load)
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+                pixels, log_probabilities = arrays["pixels"], arrays["log_probabilities"]
+        except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
+            message = (
+                f"cannot read the reference outputs {path}: a build writes them beside the artefact; build it again"
+            )
+            raise InvalidCheckpoint(message) from error
+        return cls(pixels, log_probabilities)

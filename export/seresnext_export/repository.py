@@ -1,24 +1,36 @@
-"""The model repository on disk: one writer at a time, and a reader who never sees half a model.
+"""The model repository on disk: one writer at a time, and readers that never see half a model.
 
-A model's new directory is put together beside the repository (inside it Triton would list even a hidden directory as a
-model) and then exchanged with the old one in a single system call. So a build that is killed at any moment leaves, for
-each model, the old directory or the new one.
+A model's new directory is put together beside the repository (inside it, Triton would take even a hidden directory for
+a model) and then exchanged with the old one in a single system call. A build that is killed at any moment leaves, for
+each model, either the old directory or the new one.
 """
 
 import ctypes
 import errno
 import fcntl
 import hashlib
+import logging
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
-from seresnext_export.errors import ExportFailed, UnusableRepository
+from seresnext_export.errors import ExportFailed, InvalidRepository
+
+log = logging.getLogger(__name__)
 
 AT_FDCWD = -100
 RENAME_EXCHANGE = 2  # linux/fs.h
+
+
+@dataclass(frozen=True, slots=True)
+class Staging:
+    """A locked repository, and the empty directory beside it in which its new models are put together."""
+
+    repository: Path
+    folder: Path
 
 
 def digest(path: Path) -> str:
@@ -28,33 +40,33 @@ def digest(path: Path) -> str:
 
 
 @contextmanager
-def staging(repository: Path, waiting: Callable[[], None]) -> Iterator[Path]:
-    """Lock `repository` and yield an empty directory beside it; it is gone afterwards, whatever happens.
+def staging(repository: Path) -> Iterator[Staging]:
+    """Lock `repository`, after other builds of it, and yield a staging directory, which is removed at the end.
 
-    Where another build holds the lock, `waiting` is called once and then it is waited for.
+    Raises InvalidRepository where the repository cannot be written, and ExportFailed where the disk is full.
     """
-    folder = repository.resolve()
-    stage = folder.parent / f".{folder.name}.staging"
+    target = repository.resolve()
+    folder = target.parent / f".{target.name}.staging"
     try:
-        with _locked(folder, waiting):
+        with _locked(target):
             try:
-                shutil.rmtree(stage, ignore_errors=True)  # of a build that was killed: the lock says nobody uses it
-                stage.mkdir()
-                _refuse_mount_point(repository, stage)
-                yield stage
+                shutil.rmtree(folder, ignore_errors=True)  # of a build that was killed: no running build has it
+                folder.mkdir()
+                _check_same_file_system(repository, folder)
+                yield Staging(repository, folder)
             finally:
-                shutil.rmtree(stage, ignore_errors=True)
+                shutil.rmtree(folder, ignore_errors=True)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             message = f"no space left for a new model beside {repository}; nothing was published"
             raise ExportFailed(message) from error
         if message := _explain(repository, error):
-            raise UnusableRepository(message) from error
+            raise InvalidRepository(message) from error
         raise
 
 
-def publish(staged: Path, repository: Path) -> bool:
-    """Put the `staged` model directory under its name into `repository`; False, and nothing done, if it is there."""
+def publish_model(staged: Path, repository: Path) -> bool:
+    """Move the `staged` model directory into `repository` in one step; return False if it has the same already."""
     target = repository / staged.name
     if _same(staged, target):
         return False
@@ -63,43 +75,43 @@ def publish(staged: Path, repository: Path) -> bool:
         _exchange(staged, target)
     else:
         staged.rename(target)
-    _flush_directory(repository)
+    _flush_path(repository)
     return True
 
 
+def keep_versions(published: Path, staged: Path) -> None:
+    """Hard-link the versions of a `published` model that `staged` does not replace into it."""
+    for folder in sorted(published.glob("[0-9]*")):
+        if not (staged / folder.name).exists():
+            shutil.copytree(folder, staged / folder.name, copy_function=os.link)
+
+
 def is_open_at(descriptor: int, path: Path) -> bool:
-    """Whether `path` is what a descriptor was opened at, and was not replaced or removed since."""
+    """Return whether `path` is still the file that a descriptor was opened at, neither replaced nor removed."""
     try:
         return os.path.samestat(os.fstat(descriptor), path.stat())
     except FileNotFoundError:
         return False
 
 
-def keep_versions(published: Path, staged: Path) -> None:
-    """Carry the versions of a `published` model that `staged` does not replace over to it, as hard links."""
-    for folder in sorted(published.glob("[0-9]*")):
-        if not (staged / folder.name).exists():
-            shutil.copytree(folder, staged / folder.name, copy_function=os.link)
-
-
 @contextmanager
-def _locked(folder: Path, waiting: Callable[[], None]) -> Iterator[None]:
-    """Hold the lock of a directory, which is made where it is missing and goes again if nothing came into it."""
-    made = not folder.exists()
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold the lock of a directory, which is created if missing, and removed again if it then stays empty."""
+    created = not folder.exists()
     while True:
         folder.mkdir(parents=True, exist_ok=True)
         try:
             descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
         except FileNotFoundError:
-            continue  # whoever held the lock took the directory away
+            continue  # the build that held the lock has removed the directory
         try:
-            _lock(descriptor, waiting)
+            _lock(descriptor, folder)
             if not is_open_at(descriptor, folder):
                 continue
             try:
                 yield
             finally:
-                if made:
+                if created:
                     with suppress(OSError):
                         folder.rmdir()
             return
@@ -107,50 +119,50 @@ def _locked(folder: Path, waiting: Callable[[], None]) -> Iterator[None]:
             os.close(descriptor)
 
 
-def _lock(descriptor: int, waiting: Callable[[], None]) -> None:
+def _lock(descriptor: int, folder: Path) -> None:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        waiting()
+        log.warning("waiting for another build of %s", folder)
         fcntl.flock(descriptor, fcntl.LOCK_EX)
 
 
-def _refuse_mount_point(repository: Path, stage: Path) -> None:
-    if repository.stat().st_dev != stage.stat().st_dev:
+def _check_same_file_system(repository: Path, folder: Path) -> None:
+    if repository.stat().st_dev != folder.stat().st_dev:
         message = (
-            f"{repository} is a mount point, and a model is moved into it in one step from beside it: "
-            f"give a directory inside the mount, as in --repository {repository / 'models'}"
+            f"{repository} is a mount point, and models are moved into it from beside it: "
+            f"build into a directory inside the mount, such as {repository / 'models'}"
         )
-        raise UnusableRepository(message)
+        raise InvalidRepository(message)
 
 
 def _same(staged: Path, target: Path) -> bool:
-    """Whether two directories hold the same files with the same content."""
+    """Return whether two directories hold the same files with the same content."""
     if not target.is_dir():
         return False
-    ours, theirs = (_contents(staged), _contents(target))
-    return ours == theirs and all(
-        (target / path).is_file()
-        and ((staged / path).samefile(target / path) or digest(staged / path) == digest(target / path))
-        for path in ours
-        if (staged / path).is_file()
+    names = _contents(staged)
+    return names == _contents(target) and all(
+        (target / name).is_file()
+        and ((staged / name).samefile(target / name) or digest(staged / name) == digest(target / name))
+        for name in names
+        if (staged / name).is_file()
     )
 
 
 def _contents(folder: Path) -> set[Path]:
-    """Return what a directory holds, without the byte code that a server leaves in it."""
+    """Return the relative paths in a directory, without the byte code that a server leaves in it."""
     paths = (path.relative_to(folder) for path in folder.rglob("*"))
     return {path for path in paths if "__pycache__" not in path.parts}
 
 
 def _flush(folder: Path) -> None:
-    """Have everything in `folder` on the disk before its name points to it."""
+    """Write everything in `folder` to the disk, before its name points to it."""
     for path in sorted(folder.rglob("*"), reverse=True):
-        _flush_directory(path)
-    _flush_directory(folder)
+        _flush_path(path)
+    _flush_path(folder)
 
 
-def _flush_directory(path: Path) -> None:
+def _flush_path(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -165,19 +177,19 @@ def _exchange(staged: Path, target: Path) -> None:
     code = ctypes.get_errno()
     if code not in (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP):
         raise OSError(code, os.strerror(code), str(target))
-    # A file system that cannot exchange (NFS): for a moment between these two calls the model is not there.
+    # On a file system that cannot exchange (NFS), the model is missing for a moment between these two calls.
     target.rename(staged.with_name(f"{staged.name}.old"))
     staged.rename(target)
 
 
 def _explain(repository: Path, error: OSError) -> str:
-    """Return what a user can do about `error`, nothing where it is a mistake of ours."""
+    """Return what is wrong with the repository, "" where `error` has nothing to do with it."""
     match error.errno:
         case errno.EACCES | errno.EPERM | errno.EROFS:
             return (
                 f"cannot write to {repository} or beside it ({error.strerror}: {error.filename}); nothing was published"
             )
         case errno.ENOTDIR | errno.EEXIST:
-            return f"{repository} is not a directory: give a directory with --repository"
+            return f"{repository} is not a directory"
         case _:
             return ""

@@ -1,8 +1,8 @@
-"""What preprocessing costs, beside the naive reference: `python -m tests.benchmarks.preprocessing [FILE.json]`.
+"""What preprocessing costs, compared with the naive recipe: `python -m tests.benchmarks.preprocessing [FILE.json]`.
 
-CPU time per picture on one core. Every candidate and size has a process of its own, which has never held anything
-larger than its pictures, since glibc's allocator adapts to the largest block that it has freed; so they are made here,
-and read there. Blocks of all of them are interleaved, and ratios are medians over rounds.
+Measures CPU time per image on one core. Every candidate and size has a process of its own that reads its images from
+files and never holds anything larger, because glibc's allocator adapts to the largest block that it has freed. Blocks
+of all candidates are interleaved, and ratios are medians over rounds.
 """
 
 import argparse
@@ -25,12 +25,12 @@ from typing import IO, Any
 
 import numpy as np
 from PIL import Image
-from tests import pictures
-from tests.readme import speeds
-from tests.reference import reference
+from tests.support import image_kinds
+from tests.support.naive_preprocessing import reference
 
-from seresnext_client.preprocessing import BILINEAR, CROP, _box, preprocess
-from seresnext_export import photographs
+from seresnext_client.contract import CROP, IMAGE, PREPROCESSING_MODEL
+from seresnext_client.preprocessing import BILINEAR, crop_box, preprocess
+from seresnext_export import sample_images
 from seresnext_server.installation import ALLOCATOR
 
 SIZES = {"500x375": (500, 375), "1280x960": (1280, 960), "4000x3000": (4000, 3000)}
@@ -43,7 +43,7 @@ REQUESTS = 60
 
 
 def peer(image: bytes) -> Any:
-    """The fastest exact way that we know: libjpeg-turbo without Pillow, and torchvision's antialiased kernel."""
+    """Preprocess with libjpeg-turbo and torchvision's antialiased kernel, the fastest exact alternative known."""
     import simplejpeg
     import torch
 
@@ -59,16 +59,16 @@ def peer(image: bytes) -> Any:
 
 
 def decoded(image: bytes) -> Image.Image:
-    """What no way through Pillow can do without."""
-    picture = Image.open(BytesIO(image))
-    picture.load()
-    return picture
+    """Decode with Pillow: a lower bound for everything that uses Pillow."""
+    opened = Image.open(BytesIO(image))
+    opened.load()
+    return opened
 
 
 def decoded_and_resized(image: bytes) -> Image.Image:
-    """The same and the one resize, in Pillow's order and nothing around it: what ours is to come near."""
-    picture = decoded(image)
-    return picture.resize((CROP, CROP), BILINEAR, box=_box(*picture.size))
+    """Decode and resize once with Pillow, and nothing else: what ours should come near."""
+    opened = decoded(image)
+    return opened.resize((CROP, CROP), BILINEAR, box=crop_box(*opened.size))
 
 
 CANDIDATES: dict[str, tuple[Callable[[bytes], Any], dict[str, str]]] = {
@@ -80,38 +80,38 @@ CANDIDATES: dict[str, tuple[Callable[[bytes], Any], dict[str, str]]] = {
     "Pillow's decoding and one resize alone": (decoded_and_resized, ALLOCATOR),
     "simplejpeg + torch": (peer, ALLOCATOR),
 }
-if SIMD := os.environ.get("PILLOW_SIMD"):  # a folder: pip install --target FOLDER --no-deps pillow-simd, as the image
+if SIMD := os.environ.get("PILLOW_SIMD"):  # of `pip install --target FOLDER --no-deps pillow-simd`
     CANDIDATES["ours, pillow-simd"] = (preprocess, ALLOCATOR | {"PYTHONPATH": SIMD})
 
 
 @cache
 def images(size: str) -> list[bytes]:
-    """JPEGs of a size, of several photographs with noise; or the mix of sizes."""
+    """Return JPEGs of a size, of several images with noise; or the mix of sizes."""
     if size == "mix":
         mixed = [images(name)[number % 4] for name, count in MIX.items() for number in range(count)]
         random.Random(0).shuffle(mixed)
         return mixed
-    return [pictures.encode(pictures.photograph(SIZES[size], seed), "JPEG", quality=85) for seed in range(4)]
+    return [image_kinds.encode(image_kinds.sample_image(SIZES[size], seed), "JPEG", quality=85) for seed in range(4)]
 
 
 def worker(candidate: str, folder: str) -> None:
-    """Answer every line on standard input with the CPU seconds per picture of a block."""
+    """For every line on standard input, print the CPU seconds per image of a block."""
     encoded = [path.read_bytes() for path in sorted(Path(folder).iterdir())]
-    function, chosen, once = CANDIDATES[candidate][0], cycle(encoded), len(encoded)
+    function, images_in_turn, once = CANDIDATES[candidate][0], cycle(encoded), len(encoded)
     start = time.process_time()
     for _ in range(2 * once):
-        function(next(chosen))
+        function(next(images_in_turn))
     passes = max(1, round(BLOCK_S / ((time.process_time() - start) / 2)))
     for _ in sys.stdin:
         start = time.process_time()
         for _ in range(passes * once):
-            function(next(chosen))
+            function(next(images_in_turn))
         print((time.process_time() - start) / (passes * once), flush=True)
 
 
 @contextmanager
 def workers(size: str, candidates: Sequence[str]) -> Iterator[Callable[[str], float]]:
-    """Start a process for each candidate; yield what returns the CPU seconds per picture of a block of one."""
+    """Start a process for each candidate; yield a function that returns the CPU seconds per image of a block."""
     command = [sys.executable, "-m", "tests.benchmarks.preprocessing", "--worker"]
     clean = {name: value for name, value in os.environ.items() if name not in ALLOCATOR}
     with TemporaryDirectory() as folder, ExitStack() as stack:
@@ -133,22 +133,22 @@ def workers(size: str, candidates: Sequence[str]) -> Iterator[Callable[[str], fl
             pipes[name] = process.stdin, process.stdout
 
         def block(name: str) -> float:
-            question, answer = pipes[name]
-            question.write("\n")
-            question.flush()
-            return float(answer.readline())
+            requests, results = pipes[name]
+            requests.write("\n")
+            requests.flush()
+            return float(results.readline())
 
         yield block
 
 
 def interleaved(size: str, candidates: Sequence[str]) -> dict[str, list[float]]:
-    """Return the CPU seconds per picture of each candidate, a figure a round."""
-    found: dict[str, list[float]] = {name: [] for name in candidates}
+    """Return the CPU seconds per image of each candidate, one figure for each round."""
+    figures: dict[str, list[float]] = {name: [] for name in candidates}
     with workers(size, candidates) as block:
         for number in range(ROUNDS + WARM_UP):
             for name in random.Random(number).sample(list(candidates), len(candidates)):
-                found[name].append(block(name))
-    return {name: figures[WARM_UP:] for name, figures in found.items()}
+                figures[name].append(block(name))
+    return {name: values[WARM_UP:] for name, values in figures.items()}
 
 
 def speed() -> dict[str, Any]:
@@ -161,13 +161,13 @@ def speed() -> dict[str, Any]:
         candidates = [name for name in CANDIDATES if name != "simplejpeg + torch"]
     result = {}
     for size in [*SIZES, "mix"]:
-        found = interleaved(size, candidates)
+        measured = interleaved(size, candidates)
         result[size] = {
             name: {
                 "cpu_ms": statistics.median(figures) * 1000,
-                "ratio": statistics.median(a / b for a, b in zip(found["reference"], figures, strict=True)),
+                "ratio": statistics.median(a / b for a, b in zip(measured["reference"], figures, strict=True)),
             }
-            for name, figures in found.items()
+            for name, figures in measured.items()
         }
     return result
 
@@ -177,17 +177,16 @@ def parallel() -> dict[str, float]:
     cores = len(os.sched_getaffinity(0))
     batch = images("500x375") * 60
 
-    def measured(threads: int) -> tuple[float, float]:
+    def seconds(threads: int) -> float:
         with ThreadPoolExecutor(threads) as pool:
-            wall, cpu = time.perf_counter(), time.process_time()
+            start = time.perf_counter()
             list(pool.map(preprocess, batch))
-            return (time.perf_counter() - wall) / len(batch), (time.process_time() - cpu) / len(batch)
+            return time.perf_counter() - start
 
-    rounds = [(measured(1), measured(cores)) for _ in range(9)]
+    rounds = [(seconds(1), seconds(cores)) for _ in range(9)]
     return {
         "cores": cores,
-        "rate_ratio": statistics.median(one[0] / many[0] for one, many in rounds),
-        "cpu_ratio": statistics.median(many[1] / one[1] for one, many in rounds),
+        "rate_ratio": statistics.median(single / parallel for single, parallel in rounds),
     }
 
 
@@ -199,56 +198,59 @@ def cpu_of(pid: int) -> float:
 
 
 def server() -> dict[str, Any]:
-    """What stub and server add to the bare function, in requests of 8; and threads against processes."""
-    from tests.benchmarks.cheap import repository
+    """Compare the preprocessing model in a server with the bare function, in requests of 8; threads and processes."""
+    from tests.support.noop_repository import noop_repository
     from tritonclient.grpc import InferenceServerClient, InferInput
 
     from seresnext_export.serving import Serving
+    from seresnext_server.config import ServerConfig
     from seresnext_server.server import TritonServer
 
     batch = np.array([[image] for image in images("500x375") * (BATCH // 4)], np.object_)
-    tensor = InferInput("image", [BATCH, 1], "BYTES")
+    tensor = InferInput(IMAGE, [BATCH, 1], "BYTES")
     tensor.set_data_from_numpy(batch)
-    names = ("bare_cpu_ms", "cpu_ms", "ratio", "pictures_per_s")
+    names = ("bare_cpu_ms", "cpu_ms", "ratio", "images_per_s")
     rounds: dict[int, list[tuple[float, ...]]] = {1: [], len(os.sched_getaffinity(0)): []}
     with ExitStack() as stack:
         block = stack.enter_context(workers("500x375", ["ours"]))
         running, clients = {}, {}
         for instances in rounds:
             folder = Path(stack.enter_context(TemporaryDirectory()), "models")
-            unlimited = Serving(step_instances=instances, max_queue_size=0, queue_timeout_ms=0)
-            running[instances] = stack.enter_context(TritonServer(repository(folder, serving=unlimited)))
+            unlimited = Serving(preprocess_instances=instances, max_queue_size=0, queue_timeout_ms=0)
+            running[instances] = stack.enter_context(
+                TritonServer(ServerConfig(noop_repository(folder, serving=unlimited)))
+            )
             clients[instances] = stack.enter_context(InferenceServerClient(running[instances].grpc_url))
 
-        def ask(instances: int) -> tuple[float, ...]:
+        def measure(instances: int) -> tuple[float, ...]:
             client, pid = clients[instances], running[instances].pid
             bare = block("ours")
             wall, cpu = time.perf_counter(), cpu_of(pid)
             with ThreadPoolExecutor(4) as pool:
-                list(pool.map(lambda _: client.infer("seresnext101_preprocess", [tensor]), range(REQUESTS)))
+                list(pool.map(lambda _: client.infer(PREPROCESSING_MODEL, [tensor]), range(REQUESTS)))
             seconds, served = time.perf_counter() - wall, (cpu_of(pid) - cpu) / REQUESTS / BATCH
             return bare * 1000, served * 1000, served / bare, REQUESTS * BATCH / seconds
 
         for _ in range(ROUNDS + WARM_UP):
-            for instances, found in rounds.items():
-                found.append(ask(instances))
+            for instances, figures in rounds.items():
+                figures.append(measure(instances))
     return {
         ("an instance" if instances > 1 else "one instance, a thread") + " for each core": dict(
-            zip(names, (statistics.median(column) for column in zip(*found[WARM_UP:], strict=True)), strict=True)
+            zip(names, (statistics.median(column) for column in zip(*figures[WARM_UP:], strict=True)), strict=True)
         )
-        for instances, found in rounds.items()
+        for instances, figures in rounds.items()
     }
 
 
 def exactness() -> dict[str, dict[str, float]]:
-    """Return how far every kind of picture is from the reference, in levels of 255."""
-    kinds = {name: make() for name, make in pictures.KINDS.items()}
-    kinds |= {path.name: path.read_bytes() for path in photographs.shipped()}
-    found = {}
+    """Return how far every kind of image is from the reference, in levels of 255."""
+    kinds = {name: make() for name, make in image_kinds.KINDS.items()}
+    kinds |= {path.name: path.read_bytes() for path in sample_images.bundled()}
+    differences = {}
     for name, image in kinds.items():
         difference = np.abs(preprocess(image).astype(int) - reference(image))
-        found[name] = {"max": int(difference.max()), "mean": round(float(difference.mean()), 4)}
-    return found
+        differences[name] = {"max": int(difference.max()), "mean": round(float(difference.mean()), 4)}
+    return differences
 
 
 def main() -> None:
@@ -260,10 +262,9 @@ def main() -> None:
         worker(*options.worker)
         return
     result = {"speed": speed(), "parallel": parallel(), "server": server(), "exactness": exactness()}
-    print(speeds(result["speed"]), end="")
-    print("\n" + json.dumps({key: result[key] for key in ("parallel", "server")}, indent=2))
+    print(json.dumps({key: result[key] for key in ("speed", "parallel", "server")}, indent=2))
     worst = sorted(result["exactness"].items(), key=lambda item: (-item[1]["max"], -item[1]["mean"]))[:5]
-    print(f"\nof {len(result['exactness'])} pictures the five that differ most: {json.dumps(dict(worst), indent=2)}")
+    print(f"The five of {len(result['exactness'])} images that differ most: {json.dumps(dict(worst), indent=2)}")
     if options.file:
         options.file.write_text(json.dumps(result, indent=2) + "\n")
 

@@ -1,4 +1,4 @@
-"""Rules and dashboard, by a real Prometheus that scrapes a real server."""
+"""Rules and dashboard, evaluated by a real Prometheus that scrapes a real server."""
 
 import json
 import os
@@ -16,14 +16,19 @@ from typing import Any
 
 import pytest
 import yaml
-from tests.deploy.production import DEPLOY, MODEL, Production, free_ports, production, stubs
+from tests.support.ports import free_ports
+from tests.support.production import DEPLOY, MODEL, Production, production
+from tests.support.waiting import eventually
 
 from seresnext_client import Classifier, connect
+from seresnext_client.contract import PREPROCESSING_MODEL
 from seresnext_client.errors import SeresnextError
+from seresnext_server.processes import stubs
 
 MONITORING = DEPLOY / "monitoring"
+KUBERNETES = DEPLOY / "kubernetes"
 FAILURES = 'sum by (job, instance) (rate(nv_inference_request_failure{model=~"seresnext101_.*_ensemble"}[5s]))'
-GPU = "nv_gpu_"  # of what this machine may not have
+GPU = "nv_gpu_"  # metrics that a server without a GPU does not have
 prometheus = shutil.which("prometheus")
 promtool = shutil.which("promtool")
 needs_promtool = pytest.mark.skipif(not promtool, reason="needs promtool: apt-get install prometheus")
@@ -39,7 +44,7 @@ def rules() -> list[dict[str, Any]]:
     return list(group["rules"])
 
 
-def shown() -> list[tuple[str, str]]:
+def panel_expressions() -> list[tuple[str, str]]:
     """The (panel, expression) pairs of the dashboard, its variables set to all."""
     return [
         (panel["title"], re.sub(r"\$\w+", ".*", target["expr"]))
@@ -58,19 +63,89 @@ def shown() -> list[tuple[str, str]]:
     ],
     ids=lambda arguments: f"{arguments[0]} {arguments[1]}",
 )
-def test_promtool_has_nothing_to_say(arguments: tuple[Any, ...]) -> None:
+def test_promtool_accepts_the_rules(arguments: tuple[Any, ...]) -> None:
     assert promtool
-    finished = subprocess.run([promtool, *arguments], capture_output=True, text=True)
-    assert finished.returncode == 0, finished.stdout + finished.stderr
+    completed = subprocess.run([promtool, *arguments], capture_output=True, text=True)
+    assert completed.returncode == 0, completed.stdout + completed.stderr
 
 
-def test_every_alert_is_tested_firing() -> None:
+def check_expressions(folder: Path, test: dict[str, Any]) -> None:
+    """Have promtool evaluate the expressions of a test."""
+    file = folder / "test.yml"
+    file.write_text(yaml.safe_dump({"rule_files": [], "evaluation_interval": "15s", "tests": [test]}))
+    assert promtool
+    completed = subprocess.run([promtool, "test", "rules", file], capture_output=True, text=True)
+    assert completed.returncode == 0, completed.stdout + completed.stderr
+
+
+def autoscaler_queries() -> dict[str, str]:
+    """The queries by which prometheus-adapter and KEDA find out how long requests wait, the first grouped by pod."""
+    (rule,) = yaml.safe_load((KUBERNETES / "prometheus-adapter.yaml").read_text())["rules"]["custom"]
+    scaled = yaml.safe_load((KUBERNETES / "components" / "keda" / "scaledobject.yaml").read_text())
+    (trigger,) = scaled["spec"]["triggers"]
+    return {
+        "adapter": rule["metricsQuery"].replace("<<.GroupBy>>", "pod").replace("<<.LabelMatchers>>", 'job="triton"'),
+        "keda": trigger["metadata"]["query"],
+    }
+
+
+@needs_promtool
+@pytest.mark.parametrize("query", ["adapter", "keda"])
+@pytest.mark.parametrize(("requests_per_s", "expected_s"), [(0, 0.0), (10, 0.1)])
+@pytest.mark.parametrize("scrape_interval_s", [5, 30, 60])
+def test_the_autoscalers_have_a_value_at_night_and_at_every_scrape_interval(
+    tmp_path: Path, query: str, requests_per_s: int, expected_s: float, scrape_interval_s: int
+) -> None:
+    """Requests wait 0.1 s each."""
+    requests = requests_per_s * scrape_interval_s
+    labels = 'job="triton",namespace="seresnext",pod="a"'
+    samples = [{"labels": '{pod="a"}' if query == "adapter" else "{}", "value": expected_s}]
+    series = {
+        f'nv_inference_request_success{{{labels},model="seresnext101_onnx_ensemble"}}': f"0+{requests}x1000",
+        f'nv_inference_queue_duration_us{{{labels},model="seresnext101_onnx"}}': f"0+{100_000 * requests}x1000",
+    }
+    expressions = [
+        {"expr": f"round({autoscaler_queries()[query]}, 0.001)", "eval_time": f"{seconds}s", "exp_samples": samples}
+        for seconds in range(600, 660, 7)  # at any time between two scrapes
+    ]
+    test = {
+        "interval": f"{scrape_interval_s}s",
+        "input_series": [{"series": name, "values": values} for name, values in series.items()],
+        "promql_expr_test": expressions,
+    }
+    check_expressions(tmp_path, test)
+
+
+@needs_promtool
+@pytest.mark.parametrize("scrape_interval_s", [5, 30, 60])
+def test_every_rate_of_the_dashboard_and_the_rules_has_a_value_at_every_scrape_interval(
+    tmp_path: Path, scrape_interval_s: int
+) -> None:
+    windows = {window for _, expression in panel_expressions() for window in re.findall(r"\[(\w+)\]", expression)}
+    windows |= {window for rule in rules() if "record" in rule for window in re.findall(r"\[(\w+)\]", rule["expr"])}
+    (window,) = windows
+    test = {
+        "interval": f"{scrape_interval_s}s",
+        "input_series": [{"series": "requests", "values": f"0+{scrape_interval_s}x1000"}],
+        "promql_expr_test": [
+            {
+                "expr": f"round(rate(requests[{window}]), 0.5)",
+                "eval_time": f"{seconds}s",
+                "exp_samples": [{"labels": "{}", "value": 1}],
+            }
+            for seconds in range(600, 660, 7)
+        ],
+    }
+    check_expressions(tmp_path, test)
+
+
+def test_every_alert_has_a_test_in_which_it_fires() -> None:
     tests = yaml.safe_load(Path(__file__).with_name("rules.yml").read_text())["tests"]
     fired = {case["alertname"] for test in tests for case in test.get("alert_rule_test", ()) if "exp_alerts" in case}
     assert fired == {rule["alert"] for rule in rules() if "alert" in rule}
 
 
-def test_panels_do_not_overlap_and_say_what_they_show() -> None:
+def test_panels_do_not_overlap_and_have_a_title_and_a_unit() -> None:
     taken: set[tuple[int, int]] = set()
     for panel in dashboard()["panels"]:
         at = panel["gridPos"]
@@ -94,18 +169,19 @@ class Prometheus:
             return json.load(answer)["data"]
 
     def values(self, expression: str) -> list[float]:
-        found = self.get("query", query=expression)["result"]
-        return [float(series["value"][1]) for series in found]
+        series = self.get("query", query=expression)["result"]
+        return [float(one_series["value"][1]) for one_series in series]
 
 
 @pytest.fixture(scope="module")
 def scraped(
     small_repository: Path, tmp_path_factory: pytest.TempPathFactory, grace_hopper: Path
 ) -> Iterator[tuple[Production, Prometheus]]:
-    """A server under load, good pictures and bad ones, that was scraped for a while."""
+    """A server that was scraped for a while under a load of valid and invalid images."""
     assert prometheus
     folder = tmp_path_factory.mktemp("prometheus")
-    with production(small_repository, folder) as server:
+    # With a dead stub the server ends only after this.
+    with production(small_repository, folder, arguments=["--exit-timeout-secs=3"]) as server:
         config = yaml.safe_load((MONITORING / "prometheus.yml").read_text())
         config["global"] = {"scrape_interval": "500ms", "evaluation_interval": "500ms"}
         config["rule_files"] = [str(MONITORING / "rules.yml")]
@@ -119,16 +195,16 @@ def scraped(
             )
         try:
             with Classifier(connect(server.grpc_url)) as classifier, ThreadPoolExecutor(4) as pool:
-                until = time.monotonic() + 12
+                end = time.monotonic() + 12
 
-                def ask(picture: bytes) -> None:
-                    while time.monotonic() < until:
+                def send(image: bytes) -> None:
+                    while time.monotonic() < end:
                         try:
-                            classifier.classify(picture)
+                            classifier.classify(image)
                         except SeresnextError:
                             time.sleep(0.05)
 
-                list(pool.map(ask, [grace_hopper.read_bytes()] * 3 + [b"not a picture"]))
+                list(pool.map(send, [grace_hopper.read_bytes()] * 3 + [b"not an image"]))
             yield server, Prometheus(f"127.0.0.1:{port}")
         finally:
             process.terminate()
@@ -137,15 +213,13 @@ def scraped(
 
 @needs_prometheus
 @pytest.mark.triton
-@pytest.mark.parametrize(("panel", "expression"), shown())
-def test_every_panel_of_the_dashboard_shows_something(
+@pytest.mark.parametrize(("panel", "expression"), panel_expressions())
+def test_every_panel_of_the_dashboard_shows_data(
     scraped: tuple[Production, Prometheus], panel: str, expression: str
 ) -> None:
-    found = scraped[1].values(expression)
-    if GPU in expression:
-        assert not found or max(found) >= 0  # only whether Prometheus understands it, where there is no GPU
-    else:
-        assert found, panel
+    values = scraped[1].values(expression)  # fails for an expression that Prometheus does not understand
+    if GPU not in expression:
+        assert values, panel
 
 
 @needs_prometheus
@@ -160,48 +234,50 @@ def test_every_rule_is_evaluated_and_every_record_has_values(scraped: tuple[Prod
 @needs_prometheus
 @pytest.mark.triton
 @pytest.mark.parametrize("rule", [rule for rule in rules() if "alert" in rule], ids=lambda rule: str(rule["alert"]))
-def test_what_an_alert_looks_at_is_there(scraped: tuple[Production, Prometheus], rule: dict[str, Any]) -> None:
+def test_the_metrics_of_an_alert_exist(scraped: tuple[Production, Prometheus], rule: dict[str, Any]) -> None:
     if GPU in rule["expr"]:
         pytest.skip("needs a GPU; its unit test is in rules.yml")
-    looked_at = re.sub(r"(==|>)\s*[\d.]+", "", rule["expr"]).replace("unless on", "and on")
-    assert scraped[1].values(looked_at), looked_at
+    without_threshold = re.sub(r"(==|>)\s*[\d.]+", "", rule["expr"]).replace("unless on", "and on")
+    assert scraped[1].values(without_threshold), without_threshold
 
 
 @needs_prometheus
 @pytest.mark.triton
 def test_the_figures_are_those_of_the_load(scraped: tuple[Production, Prometheus]) -> None:
-    """Bad pictures are told from faults; the ensemble's mean latency is more than the network's."""
+    """Invalid images are not counted as faults; the ensemble's mean latency is more than the network's."""
     _, server = scraped
-    assert server.values("seresnext:pictures_refused:rate1m")[0] > 0
-    assert server.values("seresnext:failures:rate1m")[0] > 0
-    assert server.values("seresnext:faults:rate1m") == [0]
-    latency = 'seresnext:latency_seconds:mean1m{model="seresnext101_onnx%s"}'
+    assert server.values("seresnext:images_refused:rate2m")[0] > 0
+    assert server.values("seresnext:failures:rate2m")[0] > 0
+    assert server.values("seresnext:faults:rate2m") == [0]
+    latency = 'seresnext:latency_seconds:mean2m{model="seresnext101_onnx%s"}'
     assert server.values(latency % "_ensemble")[0] > server.values(latency % "")[0] > 0
 
 
 @needs_prometheus
 @pytest.mark.triton
-def test_the_metric_that_scales_is_there(scraped: tuple[Production, Prometheus]) -> None:
-    """As prometheus-adapter asks for it, by what there is in place of pods."""
-    (rule,) = yaml.safe_load((DEPLOY / "kubernetes" / "prometheus-adapter.yaml").read_text())["rules"]["custom"]
-    query = rule["metricsQuery"].replace("<<.GroupBy>>", "instance").replace("<<.LabelMatchers>>", 'job="triton"')
-    (seconds,) = scraped[1].values(query)
+def test_the_metric_of_the_autoscaler_exists(scraped: tuple[Production, Prometheus]) -> None:
+    """By the query of prometheus-adapter, grouped by instance instead of by pod."""
+    (seconds,) = scraped[1].values(autoscaler_queries()["adapter"].replace("(pod)", "(instance)"))
     assert 0 < seconds < 10
 
 
 @needs_prometheus
 @pytest.mark.triton
-def test_a_dead_step_is_seen(scraped: tuple[Production, Prometheus], grace_hopper: Path) -> None:
-    """Last: the server of this module is of no use afterwards."""
+def test_a_dead_preprocessing_process_raises_the_alert(
+    scraped: tuple[Production, Prometheus], grace_hopper: Path
+) -> None:
+    """The last test of the module: its server does not recover."""
     triton, prometheus = scraped
-    (rule,) = [rule["expr"] for rule in rules() if rule.get("alert") == "PreprocessingDead"]
-    rule = rule.replace("[1m]", "[5s]").replace("seresnext:failures:rate1m", FAILURES)
+    (rule,) = [rule["expr"] for rule in rules() if rule.get("alert") == "PreprocessingDown"]
+    rule = rule.replace("[2m]", "[5s]").replace("seresnext:failures:rate2m", FAILURES)
     assert not prometheus.values(rule)
-    (stub,) = [pid for pid, model in stubs(triton.process.pid) if model == "seresnext101_preprocess"]
-    os.kill(stub, signal.SIGKILL)
-    until = time.monotonic() + 60
+    (pid,) = [stub.pid for stub in stubs(triton.process.pid) if stub.model == PREPROCESSING_MODEL]
+    os.kill(pid, signal.SIGKILL)
     with Classifier(connect(triton.grpc_url), MODEL, retries=0) as classifier:
-        while not prometheus.values(rule):
-            assert time.monotonic() < until
+
+        def fires_after_a_failed_request() -> bool:
             with pytest.raises(SeresnextError):
                 classifier.classify(grace_hopper.read_bytes())
+            return bool(prometheus.values(rule))
+
+        assert eventually(fires_after_a_failed_request, 60)

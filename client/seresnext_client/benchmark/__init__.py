@@ -1,1 +1,1 @@
-"""Benchmarks of a server, by NVIDIA's perf_analyzer with real pictures, and a report that people can read."""
+"""Benchmarks of a server, by NVIDIA's perf_analyzer with real images, and a report of them."""

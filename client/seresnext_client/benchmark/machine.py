@@ -1,4 +1,4 @@
-"""What a benchmark was measured on and with."""
+"""The machine and the programs that a benchmark was measured with."""
 
 import os
 import platform
@@ -6,19 +6,22 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
+from seresnext_client.command_line import DISTRIBUTION
+from seresnext_client.cpu import available_cores
+
 
 def describe(server: str, analyzer: str) -> dict[str, str]:
-    """Return the machine of the client, which measures, and the programs."""
+    """Return the machine that perf_analyzer ran on, and the versions of the programs."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     return {
         "date": datetime.now(UTC).isoformat(timespec="minutes"),
         "processor": _processor(),
-        "cores": str(len(os.sched_getaffinity(0))),
+        "cores": str(available_cores()),
         "memory": f"{memory:.0f} GiB",
         "system": f"{platform.system()} {platform.release()}",
         "server": server,
         "perf_analyzer": analyzer,
-        "seresnext-triton": version("seresnext-triton"),
+        DISTRIBUTION: version(DISTRIBUTION),
     }
 
 

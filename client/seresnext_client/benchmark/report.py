@@ -1,20 +1,25 @@
-"""What was measured, as a directory that people read: Markdown, one self-contained page, CSV, JSON and plots."""
+"""Writes a report of measurements as a folder: Markdown, a self-contained page, CSV, JSON and plots."""
 
 import base64
 import csv
 import html
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from itertools import groupby
 from pathlib import Path
-from typing import Any
 
-from seresnext_client.benchmark.answers import answers
-from seresnext_client.benchmark.sweep import PERCENTILES, Measurement
+import msgspec
 
+from seresnext_client.benchmark.measurement import PERCENTILES, SERVER_STAGES, BenchmarkResults, Measurement, curves
+from seresnext_client.benchmark.summary import summarize
+from seresnext_client.errors import InvalidResults
+from seresnext_client.status import ModelStatus
+from seresnext_client.text import printable, spreadsheet_cell
+
+RESULTS_FILE = "results.json"
 STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 72rem; margin: 2rem auto; padding: 0 1rem; color: #1c1c1c }
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 80rem; margin: 2rem auto; padding: 0 1rem; color: #1c1c1c }
+.wide { overflow-x: auto; margin: 1rem 0 }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums }
 td, th { padding: .2rem .7rem; text-align: right; white-space: nowrap; border-bottom: 1px solid #ddd }
 td:first-child, th:first-child { text-align: left } img { max-width: 100% }
@@ -32,10 +37,11 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Plot:
-    """An image in the report's directory, and what it shows."""
+    """A PNG file in the report's folder; `section` is the title of the section that shows it."""
 
     file: str
     caption: str
+    section: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,99 +54,117 @@ class Code:
 Part = str | Table | Plot | Code
 Section = tuple[str, tuple[Part, ...]]
 
+THROUGHPUT = "Throughput and latency"
+STAGES = "Where the time goes"
 
-def write(folder: Path, about: dict[str, Any], measured: Sequence[Measurement], plots: Sequence[Plot]) -> None:
-    """Write the report into `folder`, where its plots lie already."""
-    record = {"about": about, "measurements": [asdict(one) for one in measured]}
-    (folder / "results.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-    _write_csv(folder / "results.csv", measured)
-    sections = list(_sections(about, measured, plots))
+
+def write(folder: Path, results: BenchmarkResults, plots: Sequence[Plot]) -> None:
+    """Write the report into `folder`, which holds the files of its plots already."""
+    (folder / RESULTS_FILE).write_text(json.dumps(asdict(results), indent=2) + "\n", encoding="utf-8")
+    _write_csv(folder / "results.csv", results.measurements)
+    sections = list(_sections(results, plots))
     (folder / "report.md").write_text("\n".join(_markdown(sections)), encoding="utf-8")
     (folder / "report.html").write_text("\n".join(_html(sections, folder)), encoding="utf-8")
 
 
-def _sections(about: dict[str, Any], measured: Sequence[Measurement], plots: Sequence[Plot]) -> Iterator[Section]:
-    warning = ("The weights are RANDOM: speed is real, labels are not.",) if about["random_weights"] else ()
-    machine = tuple((name, str(value)) for name, value in about["machine"].items())
-    yield "What it says", (*warning, *answers(measured))
-    yield "Throughput and latency", (_results(measured), *(plot for plot in plots if "stages" not in plot.file))
-    yield "Where the time goes", (_stages(measured), *(plot for plot in plots if "stages" in plot.file))
-    yield "Where it was measured", (Table(("", ""), machine), _models(about["models"]))
-    yield "To repeat it", (Code(tuple(about["commands"])),)
+def read_results(folder: Path) -> BenchmarkResults:
+    """Return the results in a folder; raises InvalidResults."""
+    try:
+        return msgspec.json.decode((folder / RESULTS_FILE).read_bytes(), type=BenchmarkResults)
+    except OSError as error:
+        raise InvalidResults(f"no results of a benchmark in {folder}: {RESULTS_FILE}: {error.strerror}") from error
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+        raise InvalidResults(f"{folder / RESULTS_FILE} holds no results of a benchmark: {error}") from error
 
 
-def _results(measured: Sequence[Measurement]) -> Table:
-    heading = (
-        "model",
-        "protocol",
-        "batch",
-        "load",
-        "pictures/s",
-        "mean ms",
-        *(f"{name} ms" for name in PERCENTILES),
-        "",
-    )
-    return Table(heading, tuple(_row(one) for one in measured))
+def _sections(results: BenchmarkResults, plots: Sequence[Plot]) -> Iterator[Section]:
+    about, measurements = results.about, results.measurements
+    warning = ("The weights are RANDOM: speed is real, labels are not.",) if about.random_weights else ()
+    machine = Table(("", ""), tuple(about.machine.items()))
+    yield "Summary", (*warning, *summarize(measurements))
+    yield THROUGHPUT, (_figures(measurements), *(plot for plot in plots if plot.section == THROUGHPUT))
+    stages = _stages(measurements)
+    if stages.rows:
+        yield STAGES, (stages, *(plot for plot in plots if plot.section == STAGES))
+    yield "What was measured", (machine, _models(about.models))
+    yield "How to repeat it", (Code(about.commands),)
 
 
-def _row(one: Measurement) -> tuple[str, ...]:
-    load = one.load
-    amount = f"{load.concurrency} at a time" if load.concurrency else f"{load.rate}/s"
-    latencies = (one.latency_ms.get(name) for name in ("mean", *PERCENTILES))
-    remarks = ["not stable"] * (not one.stable) + [f"{one.failures} failed"] * bool(one.failures)
-    cells = (f"{value:.1f}" if value is not None else "" for value in latencies)
+def _figures(measurements: Sequence[Measurement]) -> Table:
+    names = [name for name in PERCENTILES if any(name in measurement.latency_ms for measurement in measurements)]
+    percentiles = (f"{name} ms" for name in names)
+    heading = ("model", "protocol", "batch size", "load", "images/s", "mean ms", *percentiles, "remarks")
+    return Table(heading, tuple(_figures_row(measurement, names) for measurement in measurements))
+
+
+def _figures_row(measurement: Measurement, percentiles: Sequence[str]) -> tuple[str, ...]:
+    load = measurement.load
+    remarks = [] if measurement.stable else ["not stable"]
+    if measurement.failures:
+        remarks.append(f"{measurement.failures} failed")
+    latencies = (measurement.latency_ms.get(name) for name in ("mean", *percentiles))
     return (
         load.model,
         str(load.protocol),
         str(load.batch_size),
-        amount,
-        f"{one.pictures_per_s:.1f}",
-        *cells,
+        load.level_text,
+        f"{measurement.images_per_s:.1f}",
+        *("-" if latency is None else f"{latency:.1f}" for latency in latencies),
         ", ".join(remarks),
     )
 
 
-def _stages(measured: Sequence[Measurement]) -> Table:
-    """The stages of ensembles at their highest load, in their models."""
+def _stages(measurements: Sequence[Measurement]) -> Table:
+    """Return the stages within the models of an ensemble, at the load point of each curve with the most throughput."""
     rows = []
-    for _, group in groupby(
-        (one for one in measured if one.steps_ms), key=lambda one: (one.load.model, one.load.protocol)
-    ):
-        one = max(group, key=lambda found: found.pictures_per_s)
-        for model, stages in one.steps_ms.items():
-            sizes = one.batches.get(model, {})
-            mean = sum(size * count for size, count in sizes.items()) / sum(sizes.values()) if sizes else 0.0
-            figures = (stages.get(name, 0.0) for name in ("queue", "compute_input", "compute_infer", "compute_output"))
-            rows.append(
-                (f"{one.load.model} at {one.load.concurrency}", model, *(f"{ms:.1f}" for ms in figures), f"{mean:.1f}")
-            )
-    return Table(("ensemble", "step", "queue ms", "input ms", "compute ms", "output ms", "mean batch"), tuple(rows))
+    for key, curve in curves(measurement for measurement in measurements if measurement.steps_ms).items():
+        best = max(curve, key=lambda measurement: measurement.images_per_s)
+        for model, stages in best.steps_ms.items():
+            figures = (stages.get(name, 0.0) for name in SERVER_STAGES)
+            mean = _mean_batch_size(best.batches.get(model, {}))
+            rows.append((f"{key.label} at {best.load.level_text}", model, *(f"{ms:.1f}" for ms in figures), mean))
+    heading = ("ensemble", "model", "queue ms", "input ms", "compute ms", "output ms", "mean batch size")
+    return Table(heading, tuple(rows))
 
 
-def _models(models: Sequence[dict[str, Any]]) -> Table:
+def _mean_batch_size(executions: dict[int, int]) -> str:
+    total = sum(executions.values())
+    return f"{sum(size * count for size, count in executions.items()) / total:.1f}" if total else ""
+
+
+def _models(models: Sequence[ModelStatus]) -> Table:
     heading = ("model", "version", "weights", "precision", "largest difference")
     rows = (
-        (one["name"], one["version"], one["weights"], one["precision"], f"{one['max_difference'] or 0:.1e}")
-        for one in models
-        if one["precision"]
+        (model.name, model.version, model.weights, model.precision, f"{model.max_difference or 0:.1e}")
+        for model in models
+        if model.precision
     )
     return Table(heading, tuple(rows))
 
 
-def _write_csv(path: Path, measured: Sequence[Measurement]) -> None:
-    stages = sorted({name for one in measured for name in one.stages_ms})
+def _write_csv(path: Path, measurements: Sequence[Measurement]) -> None:
+    latencies = ("mean", *PERCENTILES)
+    stages = sorted({name for measurement in measurements for name in measurement.stages_ms})
+    heading = ("model", "protocol", "batch_size", "concurrency", "rate", "stable", "failures", "images_per_s")
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
-        latencies = ("mean", *PERCENTILES)
-        heading = ("model", "protocol", "batch_size", "concurrency", "rate", "stable", "failures", "pictures_per_s")
         writer.writerow((*heading, *(f"{name}_ms" for name in (*latencies, *stages))))
-        for one in measured:
-            load = one.load
-            fixed = (load.model, load.protocol, load.batch_size, load.concurrency or "", load.rate or "", one.stable)
-            told = [one.latency_ms.get(name, "") for name in latencies] + [
-                one.stages_ms.get(name, "") for name in stages
-            ]
-            writer.writerow((*fixed, one.failures, one.pictures_per_s, *told))
+        for measurement in measurements:
+            load = measurement.load
+            writer.writerow(
+                (
+                    *(
+                        spreadsheet_cell(load.model),
+                        load.protocol,
+                        load.batch_size,
+                        load.concurrency or "",
+                        load.rate or "",
+                    ),
+                    *(measurement.stable, measurement.failures, measurement.images_per_s),
+                    *(measurement.latency_ms.get(name, "") for name in latencies),
+                    *(measurement.stages_ms.get(name, "") for name in stages),
+                )
+            )
 
 
 def _markdown(sections: Sequence[Section]) -> Iterator[str]:
@@ -151,7 +175,7 @@ def _markdown(sections: Sequence[Section]) -> Iterator[str]:
             match part:
                 case Table(heading, rows):
                     for cells in (heading, ("---",) * len(heading), *rows):
-                        yield f"| {' | '.join(cells)} |"
+                        yield f"| {' | '.join(printable(cell).replace('|', '&#124;') for cell in cells)} |"
                     yield ""
                 case Plot(file, caption):
                     yield f"![{caption}]({file})\n"
@@ -163,7 +187,9 @@ def _markdown(sections: Sequence[Section]) -> Iterator[str]:
 
 
 def _html(sections: Sequence[Section], folder: Path) -> Iterator[str]:
-    text: Callable[[str], str] = html.escape
+    def text(content: str) -> str:
+        return html.escape(printable(content))
+
     yield f'<!doctype html><html lang="en"><meta charset="utf-8"><title>Benchmark</title><style>{STYLE}</style>'
     yield "<h1>Benchmark of a Triton server</h1>"
     for title, parts in sections:
@@ -171,16 +197,16 @@ def _html(sections: Sequence[Section], folder: Path) -> Iterator[str]:
         for part in parts:
             match part:
                 case Table(heading, rows):
-                    yield "<table>"
+                    yield '<div class="wide"><table>'
                     yield f"<tr>{''.join(f'<th>{text(cell)}</th>' for cell in heading)}</tr>"
                     for row in rows:
                         yield f"<tr>{''.join(f'<td>{text(cell)}</td>' for cell in row)}</tr>"
-                    yield "</table>"
+                    yield "</table></div>"
                 case Plot(file, caption):
                     content = base64.b64encode((folder / file).read_bytes()).decode()
                     yield f'<p><img alt="{text(caption)}" src="data:image/png;base64,{content}"></p>'
                 case Code(lines):
-                    yield f"<pre>{text(chr(10).join(lines))}</pre>"
+                    yield f"<pre>{chr(10).join(map(text, lines))}</pre>"
                 case _:
                     yield f"<p>{text(part)}</p>"
     yield "</html>"

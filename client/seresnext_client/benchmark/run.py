@@ -1,103 +1,110 @@
-"""A benchmark from the first request to the report."""
+"""Runs a benchmark, from the first request to the report."""
 
+import logging
 import sys
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
-from seresnext_client.benchmark import analyzer, machine, report, sweep, workload
-from seresnext_client.classifier import ENSEMBLES, NETWORKS
-from seresnext_client.errors import BenchmarkFailed, MissingExtra, ModelMissing, ModelNotReady, Unwritable
-from seresnext_client.pictures import Source
+from seresnext_client.benchmark import machine, report, sweep
+from seresnext_client.benchmark.analyzer import find_analyzer
+from seresnext_client.benchmark.input_data import read_images
+from seresnext_client.benchmark.measurement import BenchmarkContext, BenchmarkResults, LoadPoint, Measurement
+from seresnext_client.benchmark.sweep import Target, WindowSettings
+from seresnext_client.classifier import require_ready
+from seresnext_client.contract import ENSEMBLES, NETWORKS
+from seresnext_client.errors import BenchmarkFailed, MissingPrerequisite, OutputNotWritable, ServerRefused
+from seresnext_client.images import Source
+from seresnext_client.progress import NO_PROGRESS, Progress, track
+from seresnext_client.provenance import RANDOM
 from seresnext_client.status import status
-from seresnext_client.transports.base import Transport, WireProtocol
+from seresnext_client.transports.base import WireProtocol
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
-    """What to measure: every combination of these."""
+class BenchmarkConfig:
+    """What to measure: every combination of models, protocols, batch sizes and load levels."""
 
-    models: tuple[str, ...] = ()  # none: whatever of ours is ready
+    models: tuple[str, ...] = ()  # empty: every network and ensemble of ours that is ready
     protocols: tuple[WireProtocol, ...] = (WireProtocol.GRPC,)
     batch_sizes: tuple[int, ...] = (1,)
     concurrencies: tuple[int, ...] = (1, 2, 4, 8, 16)
-    rates: tuple[int, ...] = ()  # requests a second, at random moments
-    settings: sweep.Settings = field(default_factory=sweep.Settings)
+    rates: tuple[int, ...] = ()  # requests per second
+    windows: WindowSettings = field(default_factory=WindowSettings)
+
+    def load_points(self, models: Sequence[str]) -> Iterator[LoadPoint]:
+        """Yield the load points, for these models."""
+        for model in models:
+            for protocol in self.protocols:
+                for batch_size in self.batch_sizes:
+                    for concurrency in self.concurrencies:
+                        yield LoadPoint(model=model, protocol=protocol, batch_size=batch_size, concurrency=concurrency)
+                    for rate in self.rates:
+                        yield LoadPoint(model=model, protocol=protocol, batch_size=batch_size, rate=rate)
 
 
 def benchmark(
-    transport: Transport,
-    urls: dict[WireProtocol, str],
-    pictures: Iterable[Source],
-    plan: Plan,
-    folder: Path,
-    notify: Callable[[str], None],
-    tracked: Callable[[Iterable[sweep.Measurement], str, int], Iterable[sweep.Measurement]],
-) -> list[sweep.Measurement]:
-    """Measure what `plan` says, and leave a report and everything raw in `folder`.
+    target: Target, images: Iterable[Source], config: BenchmarkConfig, folder: Path, progress: Progress = NO_PROGRESS
+) -> tuple[Measurement, ...]:
+    """Measure a server, and write a report and the raw files into `folder`; return the measurements.
 
-    Ctrl-C leaves the report of what was measured until then. Raises MissingExtra before anything is sent.
+    An exception, Ctrl-C too, leaves the report of what was measured until then. Raises MissingPrerequisite before
+    anything is sent, ImageError, ModelNotReady, OutputNotWritable and BenchmarkFailed.
     """
     if find_spec("matplotlib") is None:
-        raise MissingExtra("the report's plots need matplotlib: pip install 'seresnext-triton[report]'")
-    if transport.is_guarded:
-        raise BenchmarkFailed("perf_analyzer is run without TLS and headers: measure past what wants them")
-    contents = workload.read(pictures)
-    models = plan.models or _ready(transport)
-    loads = list(_loads(plan, models))
-    program = analyzer.find(notify)
+        raise MissingPrerequisite("the report's plots need matplotlib: pip install '.[report]'")
+    contents = read_images(images)
+    _require_statistics(target)
+    models = config.models or require_ready(target.admin, (*ENSEMBLES, *NETWORKS))
+    analyzer = find_analyzer()
+    raw = folder / "raw"
     try:
-        (folder / "raw").mkdir(parents=True, exist_ok=True)
+        raw.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise Unwritable(f"cannot write into {folder}: {error.strerror}") from error
-    found = status(transport)
-    measured: list[sweep.Measurement] = []
+        raise OutputNotWritable(f"cannot write into {folder}: {error.strerror}") from error
+    server = status(target.admin)
+    loads = list(config.load_points(models))
+    measurements: list[Measurement] = []
     try:
-        going = sweep.measure(loads, contents, transport, urls, program, folder / "raw", plan.settings)
-        for one in tracked(going, "loads", len(loads)):
-            measured.append(one)
-            if not one.stable:
-                notify(f"{one.load.name} did not become stable: its figures are means of the last windows")
+        running = sweep.measure(loads, contents, target, analyzer, raw, config.windows, progress)
+        for measurement in track(running, progress, "loads", len(loads)):
+            measurements.append(measurement)
+            if not measurement.stable:
+                logger.warning("%s did not become stable: its figures are means of the last windows", measurement.load)
     finally:
-        if measured:
-            about: dict[str, Any] = {
-                "machine": machine.describe(found.server, program.version),
-                "models": [asdict(model) for model in found.models],
-                "random_weights": any(model.weights == "random" for model in found.models),
-                "pictures": len(contents),
-                "commands": _commands(folder),
-            }
-            from seresnext_client.benchmark import plots
-
-            report.write(folder, about, measured, plots.draw(folder, measured))
-    return measured
+        if measurements:
+            context = BenchmarkContext(
+                machine=machine.describe(server.server, analyzer.version),
+                models=server.models,
+                random_weights=any(model.weights == RANDOM for model in server.models),
+                images=len(contents),
+                commands=_commands(raw),
+            )
+            _write_report(folder, BenchmarkResults(about=context, measurements=tuple(measurements)))
+    return tuple(measurements)
 
 
-def _ready(transport: Transport) -> tuple[str, ...]:
-    found = []
-    for model in (*ENSEMBLES, *NETWORKS):
-        try:
-            found += [model] if transport.is_ready(model) else []
-        except ModelMissing:
-            continue
-    if not found:
-        raise ModelNotReady("the server is up and no model of ours is ready; name others with --model")
-    return tuple(found)
+def _require_statistics(target: Target) -> None:
+    """Raise BenchmarkFailed where the server restricts its statistics, which perf_analyzer cannot do without."""
+    try:
+        target.admin.statistics()
+    except ServerRefused as error:
+        advice = "send the key of its administrative APIs as a header"
+        raise BenchmarkFailed(f"perf_analyzer needs the server's statistics: {error}; {advice}") from error
 
 
-def _loads(plan: Plan, models: Sequence[str]) -> Iterable[sweep.Load]:
-    for model in models:
-        for protocol in plan.protocols:
-            for batch_size in plan.batch_sizes:
-                same: dict[str, Any] = {"model": model, "protocol": protocol, "batch_size": batch_size}
-                yield from (sweep.Load(**same, concurrency=number) for number in plan.concurrencies)
-                yield from (sweep.Load(**same, rate=number) for number in plan.rates)
+def _write_report(folder: Path, results: BenchmarkResults) -> None:
+    from seresnext_client.benchmark import plots  # matplotlib, which is an extra
+
+    report.write(folder, results, plots.draw(folder, results.measurements))
 
 
-def _commands(folder: Path) -> list[str]:
-    ours = " ".join(["seresnext-client", *sys.argv[1:]]) if sys.argv[1:] else ""
-    raw = [path.read_text().strip() for path in sorted((folder / "raw").glob("*/command.txt"))]
-    here, home = f"{Path.cwd()}/", str(Path.home())
-    return [line.replace(here, "").replace(home, "~") for line in filter(None, [ours, *raw[:1]])]
+def _commands(raw: Path) -> tuple[str, ...]:
+    """Return the command of this process and the first one of perf_analyzer, without this machine's folders."""
+    own = sweep.without_secrets(["seresnext-client", *sys.argv[1:]]) if sys.argv[1:] else ""
+    of_analyzer = [path.read_text().strip() for path in sorted(raw.glob("*/command.txt"))]
+    current, home = f"{Path.cwd()}/", str(Path.home())
+    return tuple(line.replace(current, "").replace(home, "~") for line in (own, *of_analyzer[:1]) if line)

@@ -1,22 +1,40 @@
-"""Measurements: one run of perf_analyzer for each load, so that one that does not settle costs no other its figures."""
+"""Measures load points: one run of perf_analyzer each, so that an unstable one leaves the others as they are."""
 
 import csv
 import re
 import subprocess
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
-from seresnext_client.benchmark import workload
 from seresnext_client.benchmark.analyzer import Analyzer
+from seresnext_client.benchmark.input_data import write_input_data, write_pixel_batches
+from seresnext_client.benchmark.measurement import PERCENTILES, LoadPoint, Measurement
+from seresnext_client.contract import ENSEMBLES, NETWORKS, PREPROCESSING_MODEL, UNBATCHED_NETWORKS, short_name
+from seresnext_client.described_model import described_signature
 from seresnext_client.errors import BenchmarkFailed, SeresnextClientError
-from seresnext_client.transports.base import Transport, WireProtocol
+from seresnext_client.progress import NO_PROGRESS, Progress
+from seresnext_client.signature import CONTRACT_IMAGES, CONTRACT_PIXELS, Signature
+from seresnext_client.transports.base import ConnectionSettings, ModelStatistics, ServerAdmin, WireProtocol
 
+# For the authorities, the client's certificate and its key.
+GRPC_TLS_OPTIONS = (
+    "--ssl-grpc-root-certifications-file",
+    "--ssl-grpc-certificate-chain-file",
+    "--ssl-grpc-private-key-file",
+)
+HTTPS_TLS_OPTIONS = (
+    "--ssl-https-ca-certificates-file",
+    "--ssl-https-client-certificate-file",
+    "--ssl-https-private-key-file",
+)
+HEADER_OPTIONS = ("-H", "--header")
 UNSTABLE = 2  # perf_analyzer's exit code
-EMPTY = "No valid requests recorded"
-# perf_analyzer's columns, which are microseconds, and how we call them.
+NO_REQUESTS = "No valid requests recorded"
+WINDOW_FACTORS = (1, 4, 16)  # by which the window grows while no request ends within it
+COMPARED_WINDOWS = 3  # those that perf_analyzer compares
+# perf_analyzer's columns, in microseconds, and our names.
 STAGES = {
     "Client Send": "client_send",
     "Network+Server Send/Recv": "network",
@@ -26,133 +44,201 @@ STAGES = {
     "Server Compute Output": "compute_output",
     "Client Recv": "client_receive",
 }
-PERCENTILES = ("p50", "p90", "p95", "p99")
-PASS = re.compile(r"Pass \[\d+\] throughput: ([\d.]+) infer/sec\. Avg latency: (\d+) usec")
+WINDOW = re.compile(r"Pass \[\d+\] throughput: ([\d.]+) infer/sec\. Avg latency: (\d+) usec")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Load:
-    """What a server is asked: so many requests at a time, or so many a second at random moments."""
-
-    model: str
-    protocol: WireProtocol
-    batch_size: int = 1
-    concurrency: int = 0
-    rate: int = 0
-
-    @property
-    def name(self) -> str:
-        """A name for files."""
-        amount = f"c{self.concurrency}" if self.concurrency else f"r{self.rate}"
-        return f"{self.model}-{self.protocol}-b{self.batch_size}-{amount}"
-
-    @property
-    def encoded(self) -> bool:
-        """Whether it takes encoded pictures: what is no bare network of ours does."""
-        return self.model.endswith("_ensemble")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Measurement:
-    """What came of a load; times are milliseconds, and those that perf_analyzer did not tell are missing."""
-
-    load: Load
-    stable: bool
-    pictures_per_s: float
-    latency_ms: dict[str, float]  # mean and percentiles
-    stages_ms: dict[str, float] = field(default_factory=dict)
-    steps_ms: dict[str, dict[str, float]] = field(default_factory=dict)  # the stages in each model of an ensemble
-    batches: dict[str, dict[int, int]] = field(default_factory=dict)  # of each model, executions by batch size
-    failures: int = 0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
-    """How long to measure."""
+class WindowSettings:
+    """How long perf_analyzer measures: windows, until three in a row agree within `stability_percent`."""
 
     interval_ms: int = 3000
-    trials: int = 6
+    max_windows: int = 6
     stability_percent: int = 10
 
 
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A server that is measured, and where it is over each protocol."""
+
+    admin: ServerAdmin
+    servers: Mapping[WireProtocol, ConnectionSettings]
+
+
+@dataclass(frozen=True, slots=True)
+class ServedWork:
+    """What the models did, by Triton's statistics: so far, or during a run."""
+
+    executions: Mapping[str, Mapping[int, int]] = field(default_factory=dict)  # by model, by batch size
+    failures: Mapping[str, int] = field(default_factory=dict)  # by model
+
+    @classmethod
+    def of(cls, statistics: Sequence[ModelStatistics]) -> "ServedWork":
+        """Return the work in the statistics of a server, over all versions of a model."""
+        executions: dict[str, Counter[int]] = {}
+        failures = Counter[str]()
+        for model in statistics:
+            executions.setdefault(model.name, Counter()).update(model.executions_by_batch_size)
+            failures[model.name] += model.failures
+        return cls(executions, failures)
+
+    def since(self, before: "ServedWork") -> "ServedWork":
+        """Return the work between `before` and now."""
+        executions = {}
+        for model, counts in self.executions.items():
+            earlier = before.executions.get(model, {})
+            new = {size: count - earlier.get(size, 0) for size, count in sorted(counts.items())}
+            if any(count > 0 for count in new.values()):
+                executions[model] = {size: count for size, count in new.items() if count > 0}
+        failures = {model: count - before.failures.get(model, 0) for model, count in self.failures.items()}
+        return ServedWork(executions, failures)
+
+    @property
+    def failed_requests(self) -> int:
+        """The failures of the model with the most: a request that fails in one fails in its ensemble too."""
+        return max((0, *self.failures.values()))
+
+
 def measure(
-    loads: Sequence[Load],
-    pictures: Sequence[bytes],
-    transport: Transport,
-    urls: dict[WireProtocol, str],
+    loads: Sequence[LoadPoint],
+    images: Sequence[bytes],
+    target: Target,
     analyzer: Analyzer,
     folder: Path,
-    settings: Settings,
+    settings: WindowSettings,
+    progress: Progress = NO_PROGRESS,
 ) -> Iterator[Measurement]:
-    """Yield what comes of each load; everything raw is kept in `folder`. Raises BenchmarkFailed."""
-    inputs = {}
-    for encoded in {load.encoded for load in loads}:
-        inputs[encoded] = folder.resolve() / ("pictures.json" if encoded else "pixels.json")
-        workload.write(inputs[encoded], pictures, encoded=encoded)
+    """Yield the measurement of each load point; the raw files are kept in `folder`.
+
+    Raises BenchmarkFailed, and ModelMismatch for a model that is no image classifier.
+    """
+    written: set[Path] = set()
     for load in loads:
-        where = folder / load.name
-        where.mkdir(parents=True, exist_ok=True)
-        # A window in which no request ends is nothing to it: then it gets longer ones.
-        for interval_ms in (settings.interval_ms * factor for factor in (1, 4, 16)):
-            before = _statistics(transport)
-            chosen = replace(settings, interval_ms=interval_ms)
-            command = [str(analyzer.program), *arguments(load, urls[load.protocol], inputs[load.encoded], chosen)]
-            (where / "command.txt").write_text(" ".join(command) + "\n")
-            with (where / "output.txt").open("w") as output:
-                # Bare names of files: it puts the name of a model before the whole path.
-                status = subprocess.call(
-                    command, cwd=where, stdout=output, stderr=subprocess.STDOUT, env=analyzer.environment
-                )
-            if EMPTY not in (where / "output.txt").read_text(errors="replace"):
-                break
-        yield read(load, where, status, _difference(before, _statistics(transport)))
+        input_file = folder.resolve() / load.input_name
+        if input_file not in written:
+            _write_input(load, images, target.admin, input_file)
+            written.add(input_file)
+        run_folder = folder / load.name
+        run_folder.mkdir(parents=True, exist_ok=True)
+        with progress.phase(
+            f"{short_name(load.model)} {load.protocol}, batch size {load.batch_size}, {load.level_text}"
+        ):
+            for factor in WINDOW_FACTORS:
+                before = _served_work(target.admin)
+                window = replace(settings, interval_ms=settings.interval_ms * factor)
+                options = arguments(load, target.servers[load.protocol], input_file, window)
+                status = _run(analyzer, options, run_folder)
+                if NO_REQUESTS not in (run_folder / "output.txt").read_text(errors="replace"):
+                    break
+        yield read_run(load, run_folder, status, _served_work(target.admin).since(before))
 
 
-def arguments(load: Load, url: str, inputs: Path, settings: Settings) -> list[str]:
-    """Return perf_analyzer's options for a load."""
-    amount = (
-        ("--concurrency-range", f"{load.concurrency}")
-        if load.concurrency
-        else ("--request-rate-range", f"{load.rate}", "--request-distribution", "poisson")
-    )
-    return [
-        *("-m", load.model, "-u", url, "-i", load.protocol, "-b", str(load.batch_size), "--input-data", str(inputs)),
-        *amount,
-        *("--measurement-interval", str(settings.interval_ms), "--max-trials", str(settings.trials)),
-        *("--stability-percentage", str(settings.stability_percent), "-f", "out.csv", "--verbose-csv", "-v"),
-    ]
+def _write_input(load: LoadPoint, images: Sequence[bytes], server: ServerAdmin, path: Path) -> None:
+    if load.model in UNBATCHED_NETWORKS:
+        write_pixel_batches(path, images, load.batch_size)
+    else:
+        write_input_data(path, images, _signature(server, load.model))
 
 
-def read(load: Load, where: Path, status: int, after: dict[str, Any]) -> Measurement:
-    """Return what perf_analyzer left in `where`; raises BenchmarkFailed where that is nothing."""
-    said = (where / "output.txt").read_text(errors="replace")
-    served: dict[str, Any] = {"batches": after["batches"], "failures": after["failures"]}
-    rows = _rows(where / "out.csv")
-    if rows:
-        row = rows[0]
-        latencies = {name: float(row[f"{name} latency"]) / 1000 for name in PERCENTILES if f"{name} latency" in row}
-        mean = float(row.get("Avg latency") or 0) / 1000
-        # In the order of a pipeline: preprocessing comes first, whatever it is called.
-        paths = sorted(where.glob("*_v*.out.csv"), key=lambda path: ("preprocess" not in path.name, path.name))
-        steps = {path.name.partition("_v")[0]: _rows(path) for path in paths}
-        return Measurement(
-            load=load,
-            stable=status == 0,
-            pictures_per_s=float(row["Inferences/Second"]),
-            latency_ms={"mean": mean} | latencies,
-            stages_ms=_stages(row),
-            steps_ms={model: _stages(found[0]) for model, found in steps.items() if found},
-            **served,
-        )
-    passes = PASS.findall(said)
-    if status != UNSTABLE or not passes:
-        reason = next((line for line in reversed(said.splitlines()) if line.strip()), f"exit status {status}")
-        raise BenchmarkFailed(f"perf_analyzer cannot measure {load.name}: {reason.strip()}; see {where}/output.txt")
-    last = passes[-3:]  # those that it compared
-    throughput, latency = (sum(float(one[column]) for one in last) / len(last) for column in (0, 1))
+def _signature(server: ServerAdmin, model: str) -> Signature:
+    """Return what a model takes: by its name for ours, as the server describes it for others."""
+    if model in (*ENSEMBLES, *NETWORKS):
+        return CONTRACT_IMAGES if model in ENSEMBLES else CONTRACT_PIXELS
+    return described_signature(server, model)
+
+
+def arguments(load: LoadPoint, server: ConnectionSettings, input_file: Path, settings: WindowSettings) -> list[str]:
+    """Return perf_analyzer's options for a load point."""
+    if load.rate:
+        level = ["--request-rate-range", str(load.rate), "--request-distribution", "poisson"]
+    else:
+        level = ["--concurrency-range", str(load.concurrency)]
+    batch_size = load.batch_size // load.images_per_inference
+    request = ["-m", load.model, *connection_options(server), "-b", str(batch_size)]
+    windows = ["--measurement-interval", str(settings.interval_ms), "--max-trials", str(settings.max_windows)]
+    output = ["-f", "out.csv", "--verbose-csv", "-v"]
+    stability = ["--stability-percentage", str(settings.stability_percent)]
+    return [*request, "--input-data", str(input_file), *level, *windows, *stability, *output]
+
+
+def connection_options(server: ConnectionSettings) -> list[str]:
+    """Return perf_analyzer's options for a server: address, protocol, headers, TLS."""
+    is_grpc, tls = server.protocol is WireProtocol.GRPC, server.tls
+    address = f"https://{server.url}" if tls and not is_grpc else server.url
+    headers = [word for name, value in server.headers.items() for word in ("-H", f"{name}:{value}")]
+    options = ["-u", address, "-i", str(server.protocol), *headers]
+    if tls is None:
+        return options
+    names = GRPC_TLS_OPTIONS if is_grpc else HTTPS_TLS_OPTIONS
+    files = zip(names, (tls.ca, tls.certificate, tls.key), strict=True)
+    options += [word for name, path in files if path for word in (name, str(path.resolve()))]
+    return [*options, "--ssl-grpc-use-ssl"] if is_grpc else options
+
+
+def without_secrets(command: Sequence[str]) -> str:
+    """Return a command of ours or of perf_analyzer as text, for a file: the values of headers are left out."""
+    words = []
+    for previous, word in zip(("", *command), command, strict=False):
+        if previous in HEADER_OPTIONS or word.startswith("--header="):
+            words.append(f"{word.partition(':')[0]}:***")
+        else:
+            words.append(word)
+    return " ".join(words)
+
+
+def read_run(load: LoadPoint, folder: Path, status: int, work: ServedWork) -> Measurement:
+    """Return the measurement in the files of a run; raises BenchmarkFailed where they hold none.
+
+    A run without stable figures has the mean throughput and latency of its last three windows.
+    """
+    output = (folder / "output.txt").read_text(errors="replace")
+    batches = {model: dict(counts) for model, counts in work.executions.items()}
+    factor = load.images_per_inference
+    if factor > 1 and load.model in batches:
+        batches[load.model] = {size * factor: count for size, count in batches[load.model].items()}
+    try:
+        if rows := _rows(folder / "out.csv"):
+            return Measurement(
+                load=load,
+                stable=status == 0,
+                images_per_s=factor * float(rows[0]["Inferences/Second"]),
+                latency_ms=_latencies(rows[0]),
+                stages_ms=_stages(rows[0]),
+                steps_ms=_steps(folder),
+                batches=batches,
+                failures=work.failed_requests,
+            )
+    except ValueError as error:
+        raise BenchmarkFailed(f"{folder}/out.csv is not perf_analyzer's: {error}") from error
+    windows = WINDOW.findall(output)[-COMPARED_WINDOWS:]
+    if status != UNSTABLE or not windows:
+        last_lines = [line.strip() for line in output.splitlines() if line.strip()]
+        reason = last_lines[-1] if last_lines else f"exit status {status}"
+        raise BenchmarkFailed(f"perf_analyzer cannot measure {load.name}: {reason}; see {folder}/output.txt")
     return Measurement(
-        load=load, stable=False, pictures_per_s=throughput, latency_ms={"mean": latency / 1000}, **served
+        load=load,
+        stable=False,
+        images_per_s=factor * sum(float(throughput) for throughput, _ in windows) / len(windows),
+        latency_ms={"mean": sum(float(latency_us) for _, latency_us in windows) / len(windows) / 1000},
+        batches=batches,
+        failures=work.failed_requests,
     )
+
+
+def _run(analyzer: Analyzer, options: Sequence[str], folder: Path) -> int:
+    """Run perf_analyzer in `folder`, and return its exit status."""
+    command = [str(analyzer.program), *options]
+    (folder / "command.txt").write_text(without_secrets(command) + "\n")
+    with (folder / "output.txt").open("w") as output:
+        # perf_analyzer puts the model's name in front of the path of a file, so it runs in the folder of its files.
+        return subprocess.call(command, cwd=folder, stdout=output, stderr=subprocess.STDOUT, env=analyzer.environment)
+
+
+def _served_work(server: ServerAdmin) -> ServedWork:
+    """Return the work so far; none where the statistics are restricted."""
+    try:
+        return ServedWork.of(server.statistics())
+    except SeresnextClientError:
+        return ServedWork()
 
 
 def _rows(path: Path) -> list[dict[str, str]]:
@@ -162,35 +248,18 @@ def _rows(path: Path) -> list[dict[str, str]]:
         return [row for row in csv.DictReader(file) if row.get("Inferences/Second")]
 
 
-def _stages(row: dict[str, str]) -> dict[str, float]:
-    return {ours: float(row[theirs]) / 1000 for theirs, ours in STAGES.items() if row.get(theirs)}
+def _latencies(row: Mapping[str, str]) -> dict[str, float]:
+    columns = {"mean": "Avg latency"} | {name: f"{name} latency" for name in PERCENTILES}
+    latencies = {name: float(row[column]) / 1000 for name, column in columns.items() if row.get(column)}
+    return {"mean": 0.0} | latencies
 
 
-def _statistics(transport: Transport) -> dict[str, Any]:
-    """Return the executions of each model by batch size, and its failures, so far; nothing where that is restricted."""
-    try:
-        found = transport.statistics()
-    except SeresnextClientError:
-        return {}
-    return {
-        one["name"]: (
-            Counter({int(entry["batch_size"]): _count(entry, "compute_infer") for entry in one.get("batch_stats", [])}),
-            _count(one.get("inference_stats", {}), "fail"),
-        )
-        for one in found
-    }
+def _stages(row: Mapping[str, str]) -> dict[str, float]:
+    return {name: float(row[column]) / 1000 for column, name in STAGES.items() if row.get(column)}
 
 
-def _count(entry: dict[str, Any], what: str) -> int:
-    return int(entry.get(what, {}).get("count", 0))
-
-
-def _difference(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
-    batches = {}
-    failures = 0
-    for model, (counts, failed) in after.items():
-        old, old_failed = before.get(model, (Counter(), 0))
-        if new := {size: count - old[size] for size, count in sorted(counts.items()) if count > old[size]}:
-            batches[model] = new
-        failures = max(failures, failed - old_failed)
-    return {"batches": batches, "failures": failures}
+def _steps(folder: Path) -> dict[str, dict[str, float]]:
+    """Return the stages in each model of an ensemble, in the order of the pipeline."""
+    steps = {path.name.partition("_v")[0]: _rows(path) for path in sorted(folder.glob("*_v*.out.csv"))}
+    models = sorted(steps, key=lambda model: model != PREPROCESSING_MODEL)  # it runs first
+    return {model: _stages(steps[model][0]) for model in models if steps[model]}

@@ -1,76 +1,83 @@
-"""What every format offers: write the artefact, and load it back as its users will."""
+"""What every format offers: write the artefact, and load it as a function; and what Triton calls it."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol, TypeAlias, assert_never
 
-import numpy as np
-from numpy.typing import NDArray
+from seresnext_client.contract import FormatName
+from seresnext_export.spec import Backend
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 # UINT8 pixels (N, 224, 224, 3) -> FP32 probabilities (N, 1000)
-Predict = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
+Predict: TypeAlias = "Callable[[NDArray[np.uint8]], NDArray[np.float32]]"
 
 
 class Precision(StrEnum):
-    """The precision inside an artefact; its ends are UINT8 and FP32 whatever it is."""
+    """The precision of the network inside an artefact; its input is UINT8 and its output FP32 in any case."""
 
     FP32 = "fp32"
     FP16 = "fp16"
-
-
-class HardwareCompatibility(StrEnum):
-    """Which GPUs an engine runs on; each step costs speed."""
-
-    NONE = "none"  # the kind that it was built on
-    SAME_COMPUTE_CAPABILITY = "same-compute-capability"
-    AMPERE_PLUS = "ampere+"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EngineOptions:
-    """How a TensorRT engine is built: the defaults are TensorRT's own, but for the workspace, which is bounded."""
-
-    workspace_mib: int = 4096
-    level: int = 3
-    timing_cache: Path | None = None  # read if it is there, and written with what was measured
-    hardware_compatibility: HardwareCompatibility = HardwareCompatibility.NONE
-    version_compatible: bool = False
-    tf32: bool = True
-
-
-class Monitor(Protocol):
-    """Is told how far a long build has come; called from several threads."""
-
-    def begin(self, phase: str, parent: str | None, steps: int) -> None:
-        """Take note of a phase of so many steps, inside another or not."""
-
-    def reach(self, phase: str, step: int) -> None:
-        """Take note of the steps that a phase has done."""
-
-    def end(self, phase: str) -> None:
-        """Take note of a phase that is over."""
-
-
-class Silent:
-    """A monitor that nobody looks at."""
-
-    def begin(self, phase: str, parent: str | None, steps: int) -> None:
-        """Nothing."""
-
-    def reach(self, phase: str, step: int) -> None:
-        """Nothing."""
-
-    def end(self, phase: str) -> None:
-        """Nothing."""
+    BF16 = "bf16"
+    INT8 = "int8"
 
 
 class Format(Protocol):
-    """An artefact that can be written and read."""
+    """A network in one format, which can be written to a file and loaded from it."""
 
     def export(self, path: Path) -> None:
-        """Write the artefact to `path`; raises ExportFailed."""
+        """Write the artefact, a single file, to `path`; raises ExportFailed."""
 
     def load(self, path: Path) -> Predict:
-        """Return the artefact at `path` as a function, run by the runtime that serves it."""
+        """Return the artefact at `path` as a function, run on the CPU or, by TensorRT, on the GPU."""
+
+
+def backend_of(name: FormatName) -> Backend:
+    """Return the Triton backend that runs a format."""
+    match name:
+        case FormatName.TORCHSCRIPT:
+            return Backend.TORCHSCRIPT
+        case FormatName.ONNX:
+            return Backend.ONNX
+        case FormatName.OPENVINO:
+            return Backend.OPENVINO
+        case FormatName.TENSORRT:
+            return Backend.TENSORRT
+        case _:
+            assert_never(name)
+
+
+def filename_of(name: FormatName) -> str:
+    """Return the name under which the backend of a format looks for the artefact."""
+    match name:
+        case FormatName.TORCHSCRIPT:
+            return "model.pt"
+        case FormatName.ONNX | FormatName.OPENVINO:
+            return "model.onnx"
+        case FormatName.TENSORRT:
+            return "model.plan"
+        case _:
+            assert_never(name)
+
+
+def precisions_of(name: FormatName) -> tuple[Precision, ...]:
+    """Return the precisions of a format, the default first."""
+    match name:
+        case FormatName.TORCHSCRIPT:
+            return (Precision.FP32, Precision.FP16)
+        case FormatName.ONNX:
+            return (Precision.FP32, Precision.FP16, Precision.INT8)
+        case FormatName.OPENVINO:
+            return (Precision.BF16, Precision.INT8)
+        case FormatName.TENSORRT:
+            return (Precision.FP16, Precision.FP32)
+        case _:
+            assert_never(name)
+
+
+def default_precision(name: FormatName) -> Precision:
+    """Return the precision of a format unless another is asked for."""
+    return precisions_of(name)[0]

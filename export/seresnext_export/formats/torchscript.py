@@ -1,4 +1,4 @@
-"""TorchScript: the network as PyTorch's own backend serves it."""
+"""TorchScript, which Triton's pytorch backend serves."""
 
 import os
 import warnings
@@ -9,35 +9,28 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
 
 from seresnext_export.errors import ExportFailed
 from seresnext_export.formats.base import Precision, Predict
-from seresnext_export.network import Deployable, Network, fold_batch_norms
+from seresnext_export.network import Network, deployable
 
-OVERHEAD = 4 << 20  # of a file over its tensors, at most
-DTYPES = {Precision.FP32: torch.float32, Precision.FP16: torch.float16}
-
-
-def deployable(network: Network, precision: Precision) -> nn.Module:
-    """Return the graph that is exported, in evaluation mode, with batch norms folded and weights in `precision`."""
-    dtype = DTYPES[precision]
-    return Deployable(fold_batch_norms(network).to(dtype), dtype).eval()
+MAX_OVERHEAD = 4 << 20  # bytes of a file beyond those of its tensors
 
 
 @dataclass(frozen=True)
 class TorchScript:
-    """A scripted and frozen module: nothing in it remembers the device that it was made on."""
+    """A scripted and frozen module, which is bound to no device."""
 
     network: Network
     precision: Precision = Precision.FP32
 
     def export(self, path: Path) -> None:
-        """Script, freeze and save the network, channels last, which its convolutions prefer on both CPU and GPU."""
+        """Script, freeze and save the network; raises ExportFailed, and OSError where there is no room for it."""
         module = deployable(self.network, self.precision)
+        # Convolutions are faster channels last, on a CPU and on a GPU.
         module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack it
         with warnings.catch_warnings(), torch.no_grad():
-            # Deprecated in favour of torch.export, whose packages Triton does not batch yet.
+            # Deprecated in favor of torch.export, whose packages Triton does not batch yet.
             warnings.simplefilter("ignore", DeprecationWarning)
             frozen = torch.jit.freeze(torch.jit.script(module))
             if devices := devices_in(frozen):
@@ -47,7 +40,7 @@ class TorchScript:
             torch.jit.save(frozen, path)
 
     def load(self, path: Path) -> Predict:
-        """Return the module at `path`, run by libtorch on the CPU."""
+        """Return the module at `path`, run by PyTorch on the CPU."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)
             module: Any = torch.jit.load(path, map_location="cpu")  # type: ignore[no-untyped-call]
@@ -61,13 +54,13 @@ class TorchScript:
 
 
 def _reserve(path: Path, size: int) -> None:
-    """Raise OSError where there is no room for an artefact: inside torch.jit.save a full disk ends the process."""
+    """Allocate a file; raises OSError on a full disk, which would end the process inside torch.jit.save."""
     with path.open("wb") as file:
-        os.posix_fallocate(file.fileno(), 0, size + OVERHEAD)
+        os.posix_fallocate(file.fileno(), 0, size + MAX_OVERHEAD)
 
 
 def devices_in(module: torch.jit.ScriptModule) -> list[str]:
-    """Return the devices that the graph of `module` names; none means that it runs wherever it is loaded."""
-    graph: Any = module.inlined_graph  # nodes live as long as the graph that they are found in
+    """Return the devices that the graph of `module` is bound to; without any, it runs where it is loaded."""
+    graph: Any = module.inlined_graph  # keeps its nodes alive
     constants = [node.output() for node in graph.findAllNodes("prim::Constant")]
     return [str(value.toIValue()) for value in constants if value.type().kind() == "DeviceObjType"]

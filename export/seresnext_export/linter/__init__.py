@@ -1,60 +1,83 @@
-"""The linter: what a server would stumble over, or serve wrongly, seen without a server and without a GPU.
+"""The linter: finds what keeps a server from loading a repository or from answering right, without a server or a GPU.
 
-A fault keeps a model from loading, or from answering; a risk does not, and is worth mending all the same.
+A fault keeps a model from loading or from answering; a risk does not, and is worth fixing all the same. What the
+linter does not know about models that this project did not build is reported as not checked.
 """
 
 import json
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import assert_never
 
-from seresnext_export.errors import UnusableRepository
-from seresnext_export.linter import ensembles, files, networks, steps
-from seresnext_export.linter.entry import ENSEMBLE, Entry, Finding, read
+from seresnext_export.errors import InvalidRepository
+from seresnext_export.linter import ensembles, files, networks, python_backend, schema
+from seresnext_export.linter.model_directory import ENSEMBLE, OURS, Finding, ModelDirectory, Severity, read
 from seresnext_export.spec import Backend
 
 
 def check(repository: Path, *, on_cpu: bool = False) -> list[Finding]:
-    """Return what is wrong with a repository, `on_cpu` for a server without a GPU. Raises UnusableRepository."""
-    if not repository.is_dir():
-        raise UnusableRepository(f"{repository} is not a directory")
-    read_all = [read(path) for path in sorted(repository.iterdir()) if path.is_dir()]
-    if not read_all:
-        raise UnusableRepository(f"{repository} holds no model: build one with seresnext-export build")
-    entries = {entry.name: entry for entry in read_all if isinstance(entry, Entry)}
-    findings = [finding for finding in read_all if isinstance(finding, Finding)]
-    for entry in entries.values():
-        for rule in (files.identity, files.has_version, files.labels, files.warmups, files.outputs):
-            findings += rule(entry)
-        findings += ensembles.ensemble(entry, entries) if entry.backend == ENSEMBLE else _network(entry, on_cpu=on_cpu)
-    findings += files.writable(repository)
-    return [replace(finding, file=str(Path(finding.file).relative_to(repository))) for finding in findings]
+    """Return the defects of a repository, with `on_cpu` for a server without a GPU. Raises InvalidRepository."""
+    try:
+        directories = [read(path) for path in sorted(repository.iterdir()) if _is_model(path)]
+    except OSError as error:
+        message = f"cannot read the model repository {repository}: {error.strerror}"
+        raise InvalidRepository(message) from error
+    if not directories:
+        message = f"{repository} holds no model: build one with seresnext-export build"
+        raise InvalidRepository(message)
+    models = {model.name: model for model in directories if isinstance(model, ModelDirectory)}
+    findings = [finding for finding in directories if isinstance(finding, Finding)]
+    for model in models.values():
+        findings += _check_model(model, models, on_cpu=on_cpu)
+    findings += files.world_writable(repository)
+    return [replace(finding, file=os.path.relpath(finding.file, repository)) for finding in findings]
 
 
-def lines(findings: list[Finding]) -> Iterator[str]:
-    """Yield findings as a person reads them."""
+def as_lines(findings: Sequence[Finding]) -> Iterator[str]:
+    """Yield findings as text, a line each."""
     for finding in findings:
-        yield f"{'fault' if finding.fault else 'risk'}: {finding.file}: {finding.cause}; {finding.mend}"
+        yield f"{finding.severity}: {finding.file}: {finding.cause}; {finding.fix}"
 
 
-def as_json(findings: list[Finding]) -> str:
+def as_json(findings: Sequence[Finding]) -> str:
     """Return findings as a JSON list."""
     return json.dumps([asdict(finding) for finding in findings], indent=2)
 
 
-def _network(entry: Entry, *, on_cpu: bool) -> Iterator[Finding]:
-    yield from files.artefacts(entry)
+def _is_model(path: Path) -> bool:
+    """Return whether Triton takes a path for a model: a directory that is not hidden."""
+    return path.is_dir() and not path.name.startswith(".")
+
+
+def _check_model(model: ModelDirectory, models: dict[str, ModelDirectory], *, on_cpu: bool) -> Iterator[Finding]:
+    for rule in (*files.RULES, *schema.RULES):
+        yield from rule(model)
+    if model.backend == ENSEMBLE:
+        yield from ensembles.steps(model, models)
+        return
+    if model.backend not in list(Backend):
+        cause = f"names the backend {model.backend!r}, which is not checked" if model.backend else "names no backend"
+        fix = f"if it is meant to be one of {', '.join(Backend)}, name it so"
+        severity = Severity.FAULT if model.name in OURS else Severity.NOT_CHECKED
+        yield Finding(file=model.config_path, cause=cause, fix=fix, severity=severity)
+        return
+    yield from files.artefacts(model)
     if on_cpu:
-        yield from networks.needs_gpu(entry)
-    match Backend(entry.backend):
+        yield from networks.needs_gpu(model)
+    match Backend(model.backend):
         case Backend.PYTHON:
-            yield from steps.imports(entry)
+            yield from python_backend.sources(model)
         case Backend.ONNX:
-            yield from networks.onnx_model(entry)
+            yield from networks.onnx_graph(model)
+        case Backend.OPENVINO:
+            yield from networks.openvino(model)
+            if model.filename.endswith(".onnx"):  # OpenVINO reads other files too
+                yield from networks.onnx_graph(model)
         case Backend.TORCHSCRIPT:
-            yield from networks.torchscript(entry)
+            yield from networks.torchscript(model)
         case Backend.TENSORRT:
-            yield from networks.plans(entry)
-        case unknown:
-            assert_never(unknown)
+            yield from networks.plans(model)
+        case backend:
+            assert_never(backend)

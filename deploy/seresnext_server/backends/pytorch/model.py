@@ -1,4 +1,4 @@
-"""Triton's `pytorch` backend for TorchScript, in Python: it reads the config.pbtxt that the C++ backend reads."""
+"""Triton's `pytorch` backend for TorchScript in Python, for the config.pbtxt of the C++ backend."""
 
 import warnings
 from typing import Any
@@ -6,15 +6,15 @@ from typing import Any
 import torch
 import triton_python_backend_utils as pb_utils
 
-from seresnext_client.preprocessing import available_cores
-from seresnext_server.batching import Array, ModelConfig, execute, on_gpu
+from seresnext_client.cpu import available_cores
+from seresnext_server.backends.common import Array, ModelConfig, execute, on_gpu
 
 
 class TritonPythonModel:
     """An instance of a TorchScript model."""
 
     def initialize(self, args: dict[str, str]) -> None:
-        """Load the module with the threads and the device that its configuration asks for."""
+        """Load the module with the threads and the device of its configuration."""
         self.config = ModelConfig(args, "model.pt")
         use_gpu = on_gpu(self.config, available=torch.cuda.is_available(), runtime="torch")
         self.device = torch.device("cuda", self.config.device_id) if use_gpu else torch.device("cpu")
@@ -31,10 +31,10 @@ class TritonPythonModel:
         pb_utils.Logger.log_info(f"{self.config.path}: {self.device}, {torch.get_num_threads()} threads")
 
     def execute(self, requests: list[Any]) -> list[Any]:
-        """Answer all requests with one call of the module."""
+        """Return the responses to all requests, after one call of the module."""
         return execute(requests, self.config, self._predict)
 
     def _predict(self, batch: Array) -> Array:
         with self.no_gradients():
-            answers: Array = self.module(torch.from_numpy(batch).to(self.device)).cpu().numpy()
-            return answers
+            outputs: Array = self.module(torch.from_numpy(batch).to(self.device)).cpu().numpy()
+            return outputs
