@@ -27,8 +27,8 @@ ALLOCATOR = {
     "MALLOC_TOP_PAD_": str(64 << 20),
 }
 # Threads of GNU OpenMP, which torch uses, spin while they wait. Beside any other load the spinning ones hold back those
-# that they wait for (tests/benchmarks/contention.py).
-OPENMP = {"OMP_WAIT_POLICY": "PASSIVE"}
+# that they wait for; a short spin keeps what a quiet machine gains by it (tests/benchmarks/contention.py).
+OPENMP = {"GOMP_SPINCOUNT": "20000"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,8 @@
 """What waiting threads of OpenMP cost the TorchScript backend: `python -m tests.benchmarks.contention [FILE.json]`.
 
-GNU OpenMP's workers spin while they wait (OMP_WAIT_POLICY unset), or sleep (PASSIVE). Two servers of the full network
-with the two settings are measured in turns, on a quiet machine and beside processes that keep every core busy: images
-per second, and CPU seconds of the server per image.
+GNU OpenMP's workers spin while they wait (its default), spin for a short while, as the embedded server has it, or
+sleep at once (PASSIVE). Servers of the full network with these settings are measured in turns, on a quiet machine and
+beside processes that keep every core busy: images per second, and CPU seconds of the server per image.
 """
 
 import argparse
@@ -31,7 +31,11 @@ from seresnext_server.config import ServerConfig
 from seresnext_server.server import RunningServer, TritonServer
 
 MODEL = FormatName.TORCHSCRIPT.network
-POLICIES: dict[str, dict[str, str]] = {"default": {}, "passive": {"OMP_WAIT_POLICY": "PASSIVE"}}
+POLICIES: dict[str, dict[str, str]] = {
+    "default": {},
+    "short spin": installation.OPENMP,
+    "passive": {"OMP_WAIT_POLICY": "PASSIVE"},
+}
 ROUNDS, BATCH_SIZE, BLOCK_S = 7, 1, 4.0
 BUSY = "while True: pass"
 
@@ -67,6 +71,7 @@ def measure(models: Path) -> dict[str, float]:
         for name, policy in POLICIES.items():
             with pytest.MonkeyPatch.context() as patch:
                 patch.delenv("OMP_WAIT_POLICY", raising=False)
+                patch.delenv("GOMP_SPINCOUNT", raising=False)
                 patch.setattr(installation, "OPENMP", policy)
                 server = stack.enter_context(TritonServer(ServerConfig(models)))
             connection = stack.enter_context(closing(connect(server.grpc_url)))
